@@ -1,0 +1,242 @@
+"""What a backend plugin brings: the contracts between the core and an upstream (design §1, §4).
+
+A :class:`Backend` opens a :class:`Session` for an account; a Session offers sources. The core never names a backend.
+The heart is :class:`MailSource`, in the words of IMAP but open to others. Words: *key* is the raw upstream name of a
+mailbox (bytes, the identity of a folder upstream); *uid* is IMAP's UID; times are unix seconds (UTC).
+Every method that goes to the network raises ``UpstreamError`` (``AuthenticationError`` for refused credentials), never
+a wrong or shortened answer: a broken connection must not look like an empty folder.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from jmapplug.mime.structure import Part
+
+
+class Rights(msgspec.Struct, frozen=True):
+    """RFC 8621 §2 MailboxRights."""
+
+    may_read_items: bool = True
+    may_add_items: bool = True
+    may_remove_items: bool = True
+    may_set_seen: bool = True
+    may_set_keywords: bool = True
+    may_create_child: bool = True
+    may_rename: bool = True
+    may_delete: bool = True
+    may_submit: bool = True
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """One upstream mailbox, as LIST and STATUS tell.
+
+    ``key`` raw upstream name; ``path`` its decoded levels (["INBOX"], ["Archive", "2024"]); ``parent`` the key of the
+    level above (None at the top), which need not be listed itself. ``role`` is a JMAP role that the server states
+    (SPECIAL-USE, INBOX); ``role_by_name`` one that its well-known name suggests. ``server_id`` is MAILBOXID or
+    Dovecot's mailbox GUID. The STATUS fields are None for a folder that cannot be selected.
+    """
+
+    key: bytes
+    path: tuple[str, ...]
+    parent: bytes | None = None
+    selectable: bool = True
+    exists: bool = True
+    subscribed: bool = True
+    role: str | None = None
+    role_by_name: str | None = None
+    server_id: str | None = None
+    old_key: bytes | None = None
+    rights: Rights = Rights()
+    uidvalidity: int | None = None
+    uidnext: int | None = None
+    highestmodseq: int | None = None
+    messages: int | None = None
+    unseen: int | None = None
+
+
+class SyncPoint(msgspec.Struct, frozen=True):
+    """Up to where a folder is known. ``highestmodseq`` 0 = the server keeps none. Moves only after a complete pass."""
+
+    uidvalidity: int
+    uidnext: int
+    highestmodseq: int = 0
+    messages: int = 0
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """The cheap facts of one message; ``flags`` spelt as upstream, no \\Recent; ``server_id``: EMAILID or X-GUID."""
+
+    uid: int
+    flags: tuple[str, ...]
+    received_at: int | None = None
+    server_id: str | None = None
+    thread_id: str | None = None
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """One complete pass over a folder since a SyncPoint.
+
+    ``reset``: UIDVALIDITY changed, or UIDNEXT went back (mail-rules 22): nothing known holds, ``new`` lists everything.
+    ``new``: messages with a UID not known before (received_at set). ``flags``: known messages whose flags may have
+    changed (all of them on a server without CONDSTORE). ``vanished``: known UIDs that are gone.
+    """
+
+    point: SyncPoint
+    reset: bool
+    new: tuple[Item, ...]
+    flags: tuple[Item, ...]
+    vanished: tuple[int, ...]
+    read_only: bool = False
+    permanent_flags: tuple[str, ...] = ()
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """What makes a message an Email. ``header``: the raw header block, or at least the fields of ``HEADER_FIELDS``.
+
+    ``whole_header`` says which. ``structure`` is None where the server's could not be read: the core parses the message
+    itself. ``preview`` is None where the server makes none.
+    """
+
+    uid: int
+    size: int
+    received_at: int
+    header: bytes
+    structure: Part | None
+    preview: str | None = None
+    whole_header: bool = False
+
+
+HEADER_FIELDS = (
+    "Date", "From", "Sender", "Reply-To", "To", "Cc", "Bcc", "Subject", "Message-ID", "In-Reply-To", "References",
+)  # fmt: skip
+"""The header fields that every Detail carries; ``Received`` too where the server gives no message ids of its own."""
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What this upstream can do. ``id_scheme``: "emailid", "x-guid", "gmail" or "" (no message ids of its own)."""
+
+    id_scheme: str = ""
+    condstore: bool = False
+    qresync: bool = False
+    idle: bool = False
+    notify: bool = False
+    previews: bool = False
+    move: bool = False
+    uidplus: bool = False
+    search: bool = True
+
+
+class Watch(Protocol):
+    """A wait for changes on a connection of its own. One greenlet waits; ``close`` may be called from any other."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds; True as soon as something changed upstream. Raises UpstreamError."""
+
+    def close(self) -> None: ...
+
+
+class MailSource(Protocol):
+    """Mail upstream. Safe to call from several greenlets: each call finds its own connection or waits for one.
+
+    ``priority`` of reads: calls made while a user waits must not queue behind a background history fetch.
+    """
+
+    @property
+    def features(self) -> Features: ...
+
+    def folders(self) -> list[Folder]:
+        """Every mailbox with its status, in a constant number of round trips."""
+
+    def changes(self, key: bytes, since: SyncPoint | None, known: Callable[[], Sequence[int]]) -> Changes:
+        """One complete pass. ``since`` None: ``new`` lists the whole folder (UID, INTERNALDATE, flags, id) cheaply.
+
+        ``known()`` gives the UIDs known locally, ascending; called only where the server cannot tell what vanished.
+        """
+
+    def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
+        """The ``count`` truly newest messages by INTERNALDATE, without listing the whole folder where possible."""
+
+    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
+        """Headers, structure, size (and preview where cheap) in batches; UIDs that are gone are left out."""
+
+    def headers(self, key: bytes, uids: Sequence[int]) -> dict[int, bytes]:
+        """Whole header blocks."""
+
+    def part_headers(self, key: bytes, uid: int, sections: Sequence[str]) -> dict[str, bytes]:
+        """MIME headers of parts (``BODY.PEEK[n.MIME]``), section → block, in one round trip."""
+
+    def previews(self, key: bytes, uids: Sequence[int]) -> dict[int, str]:
+        """Previews made by the server; {} where ``features.previews`` is False."""
+
+    def texts(
+        self, key: bytes, section: str, uids: Sequence[int], limit: int, background: bool = False
+    ) -> dict[int, bytes]:
+        """The first ``limit`` raw octets of one section of many messages, one FETCH (previews, text index)."""
+
+    def part(self, key: bytes, uid: int, section: str, target: Path) -> int:
+        """Stream one section, still transfer-encoded, into the file ``target``; its octets. KeyError when gone."""
+
+    def slices(self, key: bytes, uid: int, ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
+        """Small pieces of one message: (section, offset, count) in octets of the section, still transfer-encoded.
+
+        One answer per range, shorter than ``count`` only at the section's end; in one round trip where possible.
+        KeyError when the message is gone.
+        """
+
+    def raw(self, key: bytes, uid: int, target: Path) -> int:
+        """Stream the whole message into ``target``; its octets. KeyError when gone."""
+
+    def search(self, key: bytes, criteria: SearchTerm, uids: Sequence[int] | None = None) -> list[int]:
+        """UIDs (of ``uids``, or all) that match upstream, fresh (after NOOP)."""
+
+    def watch(self, key: bytes) -> Watch | None:
+        """Wait for changes in one folder (IDLE) on a connection of its own; None where the server cannot."""
+
+
+class SearchTerm(msgspec.Struct, frozen=True, tag=True):
+    """A text condition for upstream SEARCH. ``field``: text, from, to, cc, bcc, subject, body or header:<Name>."""
+
+    field: str
+    value: str
+
+
+class Session(Protocol):
+    """One account's open upstream. Sources are properties that are None where this session has none."""
+
+    @property
+    def mail(self) -> MailSource | None: ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A kind of upstream, found by its ``type`` in ``POST /api/accounts``.
+
+    ``settings`` is a msgspec Struct: its fields are the JSON fields of the management API (``username``, ``imapHost``…)
+    with their defaults; it renders the form and validates the API. Fields whose name is in ``secrets`` are stored
+    encrypted and never shown. ``public`` names the fields that lists of accounts show.
+    """
+
+    type: ClassVar[str]
+    label: ClassVar[str]
+    settings: ClassVar[builtins.type[msgspec.Struct]]
+    secrets: ClassVar[frozenset[str]]
+    public: ClassVar[tuple[str, ...]]
+
+    def validate(self, settings: Any, email: str) -> Any:
+        """Complete the settings (discovery) and try them on the network; the settings to store.
+
+        Raises ``SetupError(field, message)`` or ``UpstreamError``.
+        """
+
+    def check_password(self, settings: Any, email: str, password: str) -> bool:
+        """Whether the upstream takes this password for this account (Basic authentication's last resort)."""
+
+    def open(self, settings: Any, email: str) -> Session:
+        """A session; connects lazily."""

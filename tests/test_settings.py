@@ -1,0 +1,75 @@
+"""Settings by environment and flag."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from jmapplug.errors import SettingError
+from jmapplug.settings import SETTINGS, Setting, load, prepare_datadir
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    settings = load({"JMAP_DATADIR": "/x"})
+    assert (settings.jmap_port, settings.mgmt_port, settings.mgmt_host) == (9000, 8080, "127.0.0.1")
+    assert (settings.idle_timeout, settings.sync_interval, settings.cors_origins) == (300, 30, ("*",))
+    assert settings.baseurl == "http://localhost:9000"
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    assert load({"JMAP_PORT": "1"}, {"JMAP_PORT": "2"}).jmap_port == 2
+
+
+def test_an_idle_timeout_of_zero_stays_zero() -> None:
+    assert load({"JMAP_IDLE_TIMEOUT": "0"}).idle_timeout == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("JMAP_PORT", "99999"), ("JMAP_PORT", "x"), ("JMAP_SECRET_KEY", "abc"), ("BASEURL", "ftp://x"),
+     ("JMAP_TRUSTED_PROXIES", "not-a-network"), ("JMAP_IDLE_TIMEOUT", "-1"),
+     ("JMAP_SYNC_INTERVAL", "0")],
+)  # fmt: skip
+def test_a_bad_value_is_one_line_naming_the_setting(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name}[^\n]*$"):
+        load({name: value})
+
+
+def test_a_bad_secret_is_not_shown() -> None:
+    with pytest.raises(SettingError) as caught:
+        load({"JMAP_SECRET_KEY": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_management_port_off_loopback_needs_a_token() -> None:
+    with pytest.raises(SettingError, match="JMAP_MGMT_TOKEN"):
+        load({"JMAP_MGMT_HOST": "0.0.0.0"})
+    assert load({"JMAP_MGMT_HOST": "0.0.0.0", "JMAP_MGMT_TOKEN": "t"}).mgmt_token == "t"
+
+
+def test_another_process_loads_the_same_settings_from_the_environment() -> None:
+    settings = load({"JMAP_PORT": "1234", "JMAP_SECRET_KEY": "ab" * 32, "JMAP_CORS_ORIGINS": "https://a, https://b"})
+    assert load(settings.to_env()) == settings
+
+
+def test_a_plugins_setting_is_read_beside_ours() -> None:
+    settings = load({"ARCHIVE_LIMIT": "7"}, registered=[Setting("ARCHIVE_LIMIT", int, "5", "how many")])
+    assert settings.extra == {"ARCHIVE_LIMIT": 7}
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_data_folder_is_one_clear_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(SettingError, match="JMAP_DATADIR"):
+        prepare_datadir(load({"JMAP_DATADIR": str(tmp_path / "x")}))
+
+
+def test_every_setting_is_documented() -> None:
+    text = (DOCS / "settings.md").read_text()
+    documented = set(re.findall(r"^\| `([A-Z_]+)`", text, re.M))
+    assert documented == {setting.env for setting in SETTINGS}
