@@ -1,0 +1,160 @@
+"""One SQLite file: one connection, numbered migrations, transactions as functions that never yield (process-rules 13).
+
+Words: *work* is a function that gets a :class:`Txn`, reads and writes, and returns without ever giving the hub a turn.
+Reads outside a transaction are read to the end at once, so no cursor is open when another greenlet runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+T = TypeVar("T")
+Params = Sequence[Any] | dict[str, Any]
+Row = tuple[Any, ...]
+
+PAGE_CACHE_KB = 1024
+"""Small: a worker at rest has to stay within a few megabytes, and the system keeps the file's pages anyway."""
+
+STATEMENTS = 32
+"""Prepared statements that a connection keeps, some kilobytes each."""
+
+CORRUPT = (apsw.CorruptError, apsw.NotADBError)
+
+
+class Txn:
+    """What work may do inside a transaction. Every read is read to the end."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, params: Params = ()) -> int:
+        """Run one statement; how many rows it changed."""
+        self._connection.execute(sql, params).fetchall()
+        return int(self._connection.changes())
+
+    def executemany(self, sql: str, params: Iterable[Params]) -> None:
+        """Run one statement for many rows."""
+        self._connection.executemany(sql, params).fetchall()
+
+    def insert(self, sql: str, params: Params = ()) -> int:
+        """Run one INSERT; the rowid that it made."""
+        self._connection.execute(sql, params).fetchall()
+        return int(self._connection.last_insert_rowid())
+
+    def rows(self, sql: str, params: Params = ()) -> list[Row]:
+        return self._connection.execute(sql, params).fetchall()
+
+    def row(self, sql: str, params: Params = ()) -> Row | None:
+        found = self._connection.execute(sql, params).fetchall()
+        return found[0] if found else None
+
+    def value(self, sql: str, params: Params = ()) -> Any:
+        """The first column of the first row; None where there is no row."""
+        found = self._connection.execute(sql, params).fetchall()
+        return found[0][0] if found else None
+
+
+class Database:
+    """A file and its one connection. ``migrations`` are scripts; number n of them takes the file to version n.
+
+    Raises ``apsw.CorruptError`` or ``apsw.NotADBError`` for a file that is no database: what to do then is the
+    owner's decision. Raises ``ValueError`` for a file made by a newer version of the program.
+    """
+
+    def __init__(self, path: Path | str, migrations: Sequence[str] = (), *, synchronous: str = "NORMAL") -> None:
+        if synchronous not in ("NORMAL", "FULL"):
+            raise ValueError("synchronous must be NORMAL or FULL")
+        self.path = Path(path)
+        self._connection = apsw.Connection(str(path), statementcachesize=STATEMENTS)
+        self._txn = Txn(self._connection)
+        self._busy = False
+        try:
+            self._configure(synchronous)
+            self._migrate(migrations)
+        except BaseException:
+            self._connection.close(True)
+            raise
+
+    def _configure(self, synchronous: str) -> None:
+        # SQLite's busy wait is a C call that stops the hub; the worker's file lock makes it needless.
+        self._connection.set_busy_timeout(0)
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            f"cache_size=-{PAGE_CACHE_KB}",
+            "temp_store=MEMORY",
+            "foreign_keys=OFF",
+            "trusted_schema=OFF",
+            "journal_size_limit=8388608",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        version = int(self.value("PRAGMA user_version"))
+        if version > len(migrations):
+            raise ValueError(f"{self.path.name} was made by a newer version (schema {version} > {len(migrations)})")
+        for number, script in enumerate(migrations[version:], version + 1):
+
+            def step(txn: Txn, script: str = script, number: int = number) -> None:
+                txn.execute(script)
+                txn.execute(f"PRAGMA user_version={number}")
+
+            self.write(step)
+
+    def rows(self, sql: str, params: Params = ()) -> list[Row]:
+        return self._txn.rows(sql, params)
+
+    def row(self, sql: str, params: Params = ()) -> Row | None:
+        return self._txn.row(sql, params)
+
+    def value(self, sql: str, params: Params = ()) -> Any:
+        return self._txn.value(sql, params)
+
+    def write(self, work: Callable[[Txn], T]) -> T:
+        """Run ``work`` in a transaction: all of it or nothing. ``work`` must not yield to another greenlet.
+
+        Raises ``RuntimeError`` when a transaction is open already: two of them on one connection lose rows silently.
+        """
+        if self._busy:
+            raise RuntimeError("a transaction is open on this file already")
+        self._busy = True
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._txn)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            return result
+        finally:
+            self._busy = False
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._busy
+
+    def page_cache(self, kilobytes: int = PAGE_CACHE_KB) -> None:
+        """Make SQLite's own page cache larger for a big job, or (without an argument) small again."""
+        self._connection.execute(f"PRAGMA cache_size=-{int(kilobytes)}").fetchall()
+        if kilobytes <= PAGE_CACHE_KB:
+            self.shrink()
+
+    def shrink(self) -> None:
+        """Give back the memory of pages and statements that are kept for later."""
+        self._connection.execute("PRAGMA shrink_memory").fetchall()
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the file and empty it."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Close for good; closing twice is harmless."""
+        self._connection.close(True)

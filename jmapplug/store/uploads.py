@@ -1,0 +1,53 @@
+"""Uploads (RFC 8620 §6.1): which files lie in the account's ``uploads/``, and until when."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jmapplug.store.account import Store
+from jmapplug.store.database import Txn
+
+LIFETIME = 7 * 86_400
+"""Seconds that an unused upload is kept."""
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """One upload; times in unix seconds."""
+
+    id: str
+    type: str
+    size: int
+    created_at: int
+    expires_at: int
+
+
+def record(store: Store, blob_id: str, type_: str, size: int, now: float) -> Upload:
+    """Remember a file that lies in ``uploads/`` already. The same id again extends its life."""
+    upload = Upload(blob_id, type_, size, int(now), int(now) + LIFETIME)
+
+    def work(txn: Txn) -> None:
+        values = msgspec.structs.astuple(upload)
+        txn.execute("INSERT OR REPLACE INTO store_upload VALUES (?, ?, ?, ?, ?)", values)
+
+    store.own.write(work)
+    return upload
+
+
+def find(store: Store, blob_id: str, now: float) -> Upload | None:
+    """The upload, None where there is none or its time is over."""
+    sql = "SELECT id, type, size, created_at, expires_at FROM store_upload WHERE id = ? AND expires_at > ?"
+    row = store.own.row(sql, (blob_id, int(now)))
+    return None if row is None else Upload(*row)
+
+
+def expired(store: Store, now: float, limit: int) -> list[str]:
+    """At most ``limit`` ids of uploads whose time is over."""
+    sql = "SELECT id FROM store_upload WHERE expires_at <= ? LIMIT ?"
+    return [id_ for (id_,) in store.own.rows(sql, (int(now), limit))]
+
+
+def forget(store: Store, ids: list[str]) -> None:
+    """Remove these rows (their files first)."""
+    store.own.write(
+        lambda txn: txn.executemany("DELETE FROM store_upload WHERE id = ?", [(id_,) for id_ in ids]),
+    )
