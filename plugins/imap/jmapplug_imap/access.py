@@ -1,0 +1,153 @@
+"""What every part of the source works with: the pool, what the server can do, and opening a folder on a connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import gevent
+from gevent.lock import BoundedSemaphore
+
+from jmapplug.backends import Features
+from jmapplug.errors import UpstreamError
+from jmapplug_imap.names import to_wire
+from jmapplug_imap.pool import Pool
+from jmapplug_imap.protocol.commands import Mailbox
+from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
+from jmapplug_imap.protocol.responses import MailboxStatus
+from jmapplug_imap.protocol.selecting import Selected
+
+T = TypeVar("T")
+SLICE = 0.004
+"""Seconds of background work between two looks at what else there is to do."""
+
+
+class FolderRefused(CommandNo):
+    """SELECT or EXAMINE was refused: the folder is gone, or not ours to read."""
+
+
+class FolderReplaced(UpstreamError):
+    """The folder has another UIDVALIDITY than at its last pass: the caller's UIDs mean nothing any more."""
+
+
+class _ProbeBroken(ConnectionBroken):
+    """The connection was made and broke at the first questions."""
+
+
+class Access:
+    """State shared by the parts of one source."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self.pool = Pool(lambda: self._prepared(connect))
+        self.validity: dict[bytes, int] = {}
+        """UIDVALIDITY of each folder at its last pass."""
+        self._features: Features | None = None
+        self._asking = BoundedSemaphore()
+
+    @property
+    def features(self) -> Features:
+        """Known from the first connection on; connects if there was none. Raises UpstreamError."""
+        if self._features is None:
+            self.pool.run(lambda connection: None, background=True)
+        if self._features is None:
+            raise UpstreamError("the server's capabilities are not known")
+        return self._features
+
+    def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
+        return self.pool.run(work, background, retry)
+
+    def read(self, connection: Connection, key: bytes) -> bool:
+        """Have the folder selected for reading; whether this view of it is a fresh one.
+
+        In a view that has been open for a while a message that came since does not exist yet: what is missing there
+        must be asked for again after a NOOP. Raises FolderRefused, FolderReplaced.
+        """
+        wire = to_wire(connection, key)
+        if connection.selected == wire:
+            return False
+        # EXAMINE: reading must not take \Recent from a client that still cares.
+        selected = self.select(connection, key, read_only=True)
+        known = self.validity.get(key)
+        if known is not None and selected.uidvalidity != known:
+            raise FolderReplaced("a folder was replaced upstream", code="uidvalidity")
+        return True
+
+    def select(
+        self, connection: Connection, key: bytes, *, read_only: bool, qresync: tuple[int, int] | None = None
+    ) -> Selected:
+        """SELECT or EXAMINE, with CONDSTORE where the server has it. Raises FolderRefused."""
+        try:
+            return connection.select(
+                to_wire(connection, key), read_only=read_only, condstore=connection.has("CONDSTORE"), qresync=qresync
+            )
+        except CommandNo as error:
+            raise FolderRefused(str(error), code=error.code, temporary=error.temporary) from error
+
+    def _prepared(self, connect: Callable[[], Connection]) -> Connection:
+        try:
+            return self._learned(connect())
+        except _ProbeBroken:
+            # A server that let us in and then broke is not one that is away: once more is no storm.
+            return self._learned(connect())
+
+    def _learned(self, connection: Connection) -> Connection:
+        """``connection``, the features known. Dovecot 2.3 may crash when two connections ask for STATUS of a fresh
+
+        account at once (it takes two index locks in opposite order: EDEADLK): one asks, the others wait.
+        """
+        try:
+            with self._asking:
+                if self._features is None:
+                    self._features = features_of(connection)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ConnectionBroken):
+                raise _ProbeBroken(str(error), code=error.code, temporary=error.temporary) from error
+            raise
+        return connection
+
+
+def paced(rows: Iterable[T], background: bool = True) -> Iterator[T]:
+    """``rows``; background work lets others run every SLICE. While octets keep coming, reading never waits by itself.
+
+    ``gevent.sleep(0)`` would run only what is ready already, and not look at sockets and timers (measured: 12 ms late).
+    """
+    if not background:
+        yield from rows
+        return
+    until = time.perf_counter() + SLICE
+    for count, row in enumerate(rows):
+        yield row
+        if not count & 31 and time.perf_counter() > until:
+            gevent.sleep(0.00001)
+            until = time.perf_counter() + SLICE
+
+
+def features_of(connection: Connection) -> Features:
+    """What a server can do, from its capabilities and one probe."""
+    has = connection.has
+    return Features(
+        id_scheme=_id_scheme(connection),
+        condstore=has("CONDSTORE") or has("QRESYNC"),
+        qresync="QRESYNC" in connection.enabled,
+        idle=has("IDLE") or has("IMAP4REV2"),
+        notify=has("NOTIFY"),
+        previews=has("PREVIEW"),
+        move=has("MOVE") or has("IMAP4REV2"),
+        uidplus=has("UIDPLUS") or has("IMAP4REV2"),
+    )
+
+
+def _id_scheme(connection: Connection) -> str:
+    if connection.has("OBJECTID"):
+        return "emailid"
+    if connection.has("X-GM-EXT-1"):
+        return "gmail"
+    # Dovecot has message GUIDs and announces them nowhere: one question tells; BAD is the normal answer elsewhere.
+    try:
+        answer = connection.command("STATUS", Mailbox(b"INBOX"), ["X-GUID"])
+    except CommandError:
+        return ""
+    return "x-guid" if any(row.items.get("X-GUID") for row in answer.of(MailboxStatus)) else ""

@@ -1,0 +1,93 @@
+"""The backend of type "imap": settings in, sessions out."""
+
+from __future__ import annotations
+
+import builtins
+from typing import ClassVar
+
+import msgspec
+
+from jmapplug.backends import MailSource
+from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
+from jmapplug_imap import discovery, preload
+from jmapplug_imap.connecting import connect
+from jmapplug_imap.protocol.channel import Timeouts
+from jmapplug_imap.settings import PUBLIC, SECRETS, ImapSettings
+from jmapplug_imap.source import ImapSource
+
+TRY_TIMEOUTS = Timeouts(connect=10, read=15, command=20)
+"""While a person waits for the answer."""
+
+
+class ImapSession:
+    """One account's open IMAP upstream."""
+
+    def __init__(self, settings: ImapSettings, email: str) -> None:
+        self._mail = ImapSource(settings, email)
+
+    @property
+    def mail(self) -> MailSource | None:
+        return self._mail
+
+    def close(self) -> None:
+        self._mail.close()
+
+
+class ImapBackend:
+    """See backends.Backend."""
+
+    type: ClassVar[str] = "imap"
+    label: ClassVar[str] = "IMAP"
+    settings: ClassVar[builtins.type[msgspec.Struct]] = ImapSettings
+    secrets: ClassVar[frozenset[str]] = SECRETS
+    public: ClassVar[tuple[str, ...]] = PUBLIC
+
+    def validate(self, settings: ImapSettings, email: str) -> ImapSettings:
+        """Fill in user name and server (SRV records where ``imapHost`` is missing), then log in once.
+
+        Raises SetupError (``imapHost``, ``imapCA``, ``password``, ``username``) for what the person can mend, and
+        UpstreamError where the server is away.
+        """
+        complete = msgspec.structs.replace(settings, username=settings.username or email)
+        if not complete.username:
+            raise SetupError("username", "a user name or an e-mail address is needed")
+        if not complete.imapHost:
+            offer = discovery.find_imap(email or complete.username or "")
+            complete = msgspec.structs.replace(
+                complete, imapHost=offer.host, imapPort=offer.port, imapSSL=offer.security
+            )
+        if not complete.password:
+            raise SetupError("password", "a password is needed to log in at the IMAP server")
+        self._try(complete, email)
+        return complete
+
+    def check_password(self, settings: ImapSettings, email: str, password: str) -> bool:
+        """See Backend.check_password. Raises UpstreamError when the server cannot be asked."""
+        # An empty password is an anonymous bind on some servers, and NUL ends it on others (RFC 4616 §2).
+        if not password or "\0" in password:
+            return False
+        try:
+            connect(settings, email, password=password, timeouts=TRY_TIMEOUTS).close()
+        except AuthenticationError:
+            return False
+        return True
+
+    @staticmethod
+    def preload() -> None:
+        """See :func:`jmapplug_imap.preload`."""
+        preload()
+
+    def open(self, settings: ImapSettings, email: str) -> ImapSession:
+        """See Backend.open."""
+        return ImapSession(settings, email)
+
+    def _try(self, settings: ImapSettings, email: str) -> None:
+        try:
+            connect(settings, email, timeouts=TRY_TIMEOUTS).close()
+        except AuthenticationError as error:
+            raise SetupError("password", f"the IMAP server refuses this login: {error}") from error
+        except UpstreamError as error:
+            if error.temporary:
+                raise
+            field = "imapCA" if "certificate" in str(error) or "CA file" in str(error) else "imapHost"
+            raise SetupError(field, str(error)) from error

@@ -1,0 +1,149 @@
+"""Asking for the folders in a constant number of round trips (RFC 2342, 5258, 5819, 6154, 8440, 4314).
+
+First write: NAMESPACE (once) and LIST, with STATUS, subscriptions and special uses in its answer where the server can;
+else LSUB beside it. Second write, only where something is still missing: STATUS and MYRIGHTS of every folder at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from jmapplug.backends import Folder
+from jmapplug_imap.access import Access
+from jmapplug_imap.names import level_text, to_key, to_wire
+from jmapplug_imap.protocol.commands import Command, Mailbox, Part
+from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.dialogue import Result
+from jmapplug_imap.protocol.errors import CommandError
+from jmapplug_imap.protocol.responses import Listed, MailboxStatus, MyRights, Namespaces
+from jmapplug_imap.tree import Listing, Prefixes, build, canonical
+
+PIECE = 400  # commands in one write: their answers fit into the sockets' buffers while we still write
+RIGHTS_LAST = 600.0  # seconds for which MYRIGHTS is believed
+_UNSELECTABLE = frozenset({"\\noselect", "\\nonexistent"})
+
+
+class FolderLister:
+    """Looks at the folders of one account. Remembers what hardly ever changes: prefixes, and rights for ten minutes."""
+
+    def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+        self._access = access
+        self._clock = clock
+        self._prefixes: Prefixes | None = None
+        self._rights: dict[bytes, tuple[float, str]] = {}
+
+    def folders(self) -> list[Folder]:
+        """See MailSource.folders."""
+        return self._access.run(self._look, background=True)
+
+    def _look(self, connection: Connection) -> list[Folder]:
+        results = self._first(connection)
+        listed = [r for result in results for r in result.of(Listed)]
+        rows = [_keyed(connection, row) for row in listed if row.kind == "LIST"]
+        lsub = None if self._list_tells_subscriptions(connection) else _names(connection, listed)
+        status = _statuses(connection, results)
+        names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]
+        status |= self._second(connection, names, status)
+        rights = {key: letters for key, (_, letters) in self._rights.items()}
+        return build(Listing(tuple(rows), status, self._prefixes or Prefixes(), lsub, rights), level_text)
+
+    # --- the first write
+
+    def _first(self, connection: Connection) -> list[Result]:
+        commands: list[Command] = []
+        if connection.selected is not None:
+            # What STATUS says of the selected mailbox may be stale (RFC 9051 §6.3.11): leave it, or catch up.
+            commands.append(["UNSELECT"] if connection.has("UNSELECT") else ["NOOP"])
+        if self._prefixes is None and (connection.has("NAMESPACE") or connection.has("IMAP4REV2")):
+            commands.append(["NAMESPACE"])
+        optional = len(commands)
+        commands.append(self._list(connection))
+        if not self._list_tells_subscriptions(connection):
+            commands.append(["LSUB", '""', '"*"'])
+        outcomes = connection.pipeline(commands)
+        if commands[0] == ["UNSELECT"] and isinstance(outcomes[0], Result):
+            connection.selected = None
+        for outcome in outcomes[optional:]:
+            if isinstance(outcome, CommandError):
+                raise outcome  # a listing that failed is not an account without folders
+        results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        if self._prefixes is None:
+            spaces = [space for result in results for space in result.of(Namespaces)]
+            self._prefixes = _prefixes(connection, spaces[-1] if spaces else None)
+        return results
+
+    def _list(self, connection: Connection) -> list[Part]:
+        if not self._list_tells_subscriptions(connection):
+            return ["LIST", '""', '"*"']
+        options: list[Part] = ["SUBSCRIBED"]
+        if connection.has("SPECIAL-USE") or connection.has("IMAP4REV2"):
+            options.append("SPECIAL-USE")
+        if connection.has("LIST-MYRIGHTS"):
+            options.append("MYRIGHTS")
+        if self._list_tells_status(connection):
+            options += ["STATUS", self._status_items(connection)]
+        return ["LIST", '""', '"*"', "RETURN", options]
+
+    def _list_tells_subscriptions(self, connection: Connection) -> bool:
+        return connection.has("LIST-EXTENDED") or connection.has("IMAP4REV2")
+
+    def _list_tells_status(self, connection: Connection) -> bool:
+        return connection.has("IMAP4REV2") or (connection.has("LIST-STATUS") and connection.has("LIST-EXTENDED"))
+
+    def _status_items(self, connection: Connection) -> list[Part]:
+        items: list[Part] = ["MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN"]
+        if self._access.features.condstore:
+            items.append("HIGHESTMODSEQ")
+        identity = {"emailid": "MAILBOXID", "x-guid": "X-GUID"}.get(self._access.features.id_scheme)
+        return [*items, identity] if identity else items
+
+    # --- the second write
+
+    def _second(
+        self, connection: Connection, keys: Sequence[bytes], known: dict[bytes, MailboxStatus]
+    ) -> dict[bytes, MailboxStatus]:
+        commands: list[Command] = []
+        if not self._list_tells_status(connection):
+            items = self._status_items(connection)
+            commands += [["STATUS", Mailbox(to_wire(connection, key)), items] for key in keys if key not in known]
+        if connection.has("ACL"):
+            now = self._clock()
+            self._rights = {key: row for key, row in self._rights.items() if key in set(keys)}
+            if not connection.has("LIST-MYRIGHTS"):
+                old = [k for k in keys if k not in self._rights or now - self._rights[k][0] > RIGHTS_LAST]
+                commands += [["MYRIGHTS", Mailbox(to_wire(connection, key))] for key in old]
+        results: list[Result] = []
+        for start in range(0, len(commands), PIECE):
+            outcomes = connection.pipeline(commands[start : start + PIECE])
+            # A refusal concerns one folder (just deleted, or not ours to read): it has no status then.
+            results += [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        self._learn_rights(connection, results)
+        return _statuses(connection, results)
+
+    def _learn_rights(self, connection: Connection, results: Sequence[Result]) -> None:
+        for result in results:
+            for row in result.of(MyRights):
+                self._rights[canonical(to_key(connection, row.key))] = (self._clock(), row.rights)
+
+
+def _keyed(connection: Connection, row: Listed) -> Listed:
+    old = None if row.old_key is None else to_key(connection, row.old_key)
+    return Listed(to_key(connection, row.key), row.separator, row.attributes, old)
+
+
+def _names(connection: Connection, rows: Sequence[Listed]) -> frozenset[bytes]:
+    return frozenset(canonical(to_key(connection, row.key)) for row in rows if row.kind == "LSUB")
+
+
+def _statuses(connection: Connection, results: Sequence[Result]) -> dict[bytes, MailboxStatus]:
+    found = (row for result in results for row in result.of(MailboxStatus))
+    return {canonical(to_key(connection, row.key)): row for row in found}
+
+
+def _prefixes(connection: Connection, spaces: Namespaces | None) -> Prefixes:
+    raw = Prefixes.of(spaces)
+    return Prefixes(
+        tuple(to_key(connection, prefix) for prefix in raw.personal),
+        tuple(to_key(connection, prefix) for prefix in raw.foreign),
+    )

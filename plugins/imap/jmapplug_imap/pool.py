@@ -1,0 +1,212 @@
+"""An account's connections by purpose: one for the sync, one for who waits, and a watch brings its own. At most three.
+
+Words: a *lane* is a place for one connection. Background work uses the sync lane only; interactive work uses its own
+lane and, when that is taken, the sync lane while it is free, and is served before background work. So a page never
+queues behind the history of 100,000 messages, only ever behind one batch of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+import gevent
+from gevent.event import AsyncResult
+
+from jmapplug.errors import UpstreamError
+from jmapplug_imap.backoff import Backoff
+from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
+
+T = TypeVar("T")
+QUEUE_DEADLINE = 120.0  # seconds to wait for a lane
+PROBE_AFTER = 60.0  # seconds of rest after which a connection is asked whether it lives
+PROBE_DEADLINE = 5.0  # seconds
+
+
+class Lane:
+    """A place for one connection, used by one greenlet at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connection: Connection | None = None
+        self.busy = False
+        self.used_at = 0.0
+
+    def drop(self) -> None:
+        """Forget the connection; its state is unknown or it is broken."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+class Pool:
+    """The lanes of one account. Safe for many greenlets; ``connect`` gives an open, logged-in connection."""
+
+    def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.monotonic) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._backoff = Backoff(clock)
+        self._sync, self._interactive = Lane("sync"), Lane("interactive")
+        self._waiting: tuple[deque[AsyncResult], deque[AsyncResult]] = (deque(), deque())  # interactive, background
+        self._closed = False
+        self.round_trips_before = 0  # of connections that are gone
+        self.bytes_in_before = 0  # octets received on connections that are gone
+        self.opened = 0
+
+    @property
+    def round_trips(self) -> int:
+        """Round trips of all connections that this pool ever had."""
+        lanes = (self._sync, self._interactive)
+        return self.round_trips_before + sum(lane.connection.round_trips for lane in lanes if lane.connection)
+
+    @property
+    def bytes_in(self) -> int:
+        """Octets received on all connections that this pool ever had, as they were on the wire inside TLS."""
+        lanes = (self._sync, self._interactive)
+        return self.bytes_in_before + sum(lane.connection.bytes_in for lane in lanes if lane.connection)
+
+    def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
+        """``work(connection)`` on a lane. With ``retry`` it must be safe to repeat, once, on a new connection.
+
+        Raises what ``work`` raises, ConnectionBroken when the second connection breaks too, UpstreamError when none can
+        be had. After any error but a plain NO or BAD the connection is dropped: half an answer may still be in it.
+        """
+        lane = self._acquire(background)
+        if lane is self._interactive and lane.connection is None and not self._opens(lane):
+            lane = self._acquire(background=True)
+        try:
+            try:
+                return self._once(lane, work)
+            except ConnectionBroken:
+                if self._closed or not retry:
+                    raise
+                return self._once(lane, work)
+        finally:
+            self._release(lane)
+
+    def check(self) -> None:
+        """Raises the last connect's error while its back-off lasts, or when the pool is closed."""
+        if self._closed:
+            raise UpstreamError("this account's session is closed", temporary=False)
+        self._backoff.check()
+
+    def connect(self) -> Connection:
+        """A new connection outside the lanes, under the same back-off. The caller closes it."""
+        self.check()
+        try:
+            connection = self._connect()
+        except UpstreamError as error:
+            self._backoff.failed(error)
+            raise
+        self._backoff.succeeded()
+        self.opened += 1
+        return connection
+
+    def close(self) -> None:
+        """Close every connection; who waits gets an UpstreamError."""
+        self._closed = True
+        for lane in (self._sync, self._interactive):
+            self._forget(lane)
+        for queue in self._waiting:
+            while queue:
+                queue.popleft().set_exception(UpstreamError("this account's session is closed", temporary=False))
+
+    def _opens(self, lane: Lane) -> bool:
+        """Connect a lane that has just been acquired. False (and the lane is released) where the server gives us no
+
+        second connection while the sync has a good one: that must do then (wish 11). Otherwise raises UpstreamError.
+        """
+        try:
+            lane.connection = self.connect()
+        except BaseException as error:
+            self._release(lane)
+            other = self._sync.connection
+            if not isinstance(error, UpstreamError) or self._closed or other is None or other.broken:
+                raise
+            return False
+        lane.used_at = self._clock()
+        return True
+
+    def _once(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+        connection = self._alive(lane)
+        try:
+            result = work(connection)
+        except (CommandNo, CommandBad):
+            lane.used_at = self._clock()
+            raise
+        except BaseException:
+            self._forget(lane)
+            raise
+        lane.used_at = self._clock()
+        return result
+
+    def _alive(self, lane: Lane) -> Connection:
+        connection = lane.connection
+        if connection is not None and not connection.broken and self._clock() - lane.used_at > PROBE_AFTER:
+            self._probe(lane, connection)
+        if lane.connection is not None and lane.connection.broken:
+            self._forget(lane)
+        if lane.connection is None:
+            lane.connection = self.connect()
+        return lane.connection
+
+    def _probe(self, lane: Lane, connection: Connection) -> None:
+        """A NAT or firewall may have forgotten us: a short question is cheaper than a read that waits a minute."""
+        limit = gevent.Timeout(PROBE_DEADLINE)
+        try:
+            with limit:
+                connection.noop()
+        except UpstreamError:
+            self._forget(lane)
+        except gevent.Timeout as over:
+            self._forget(lane)
+            if over is not limit:
+                raise
+
+    def _forget(self, lane: Lane) -> None:
+        if lane.connection is not None:
+            self.round_trips_before += lane.connection.round_trips
+            self.bytes_in_before += lane.connection.bytes_in
+        lane.drop()
+
+    def _acquire(self, background: bool) -> Lane:
+        if self._closed:
+            raise UpstreamError("this account's session is closed", temporary=False)
+        free = [lane for lane in ((self._sync,) if background else (self._interactive, self._sync)) if not lane.busy]
+        if not free:
+            return self._queue(background)
+        # A connection that is there beats one that must be made: a quiet account has one, not two.
+        lane = next((lane for lane in free if lane.connection is not None), free[0])
+        lane.busy = True
+        return lane
+
+    def _queue(self, background: bool) -> Lane:
+        place: AsyncResult = AsyncResult()
+        queue = self._waiting[background]
+        queue.append(place)
+        try:
+            place.wait(QUEUE_DEADLINE)
+        except BaseException:
+            if place.successful():  # handed over in the very moment we were stopped
+                self._release(place.value)
+            elif place in queue:
+                queue.remove(place)
+            raise
+        if not place.ready():
+            queue.remove(place)
+            raise UpstreamError("the mail server is too slow: all connections are busy")
+        lane: Lane = place.get()
+        return lane
+
+    def _release(self, lane: Lane) -> None:
+        if self._closed:
+            self._forget(lane)
+        interactive, background = self._waiting
+        queue = interactive or (background if lane is self._sync else ())
+        if queue:
+            queue.popleft().set(lane)  # stays busy: handed over
+        else:
+            lane.busy = False

@@ -1,0 +1,96 @@
+"""An IMAP client's protocol half: octets to typed responses and back, and a connection. Knows nothing of JMAP."""
+
+from jmapplug_imap.protocol.auth import Credentials
+from jmapplug_imap.protocol.channel import Timeouts
+from jmapplug_imap.protocol.commands import Astring, Command, Literal, Mailbox, Part
+from jmapplug_imap.protocol.connection import PLAIN, STARTTLS, TLS, Connection, Result
+from jmapplug_imap.protocol.errors import (
+    AuthenticationError,
+    CommandBad,
+    CommandError,
+    CommandNo,
+    ConnectionBroken,
+    ParseError,
+    ProtocolError,
+)
+from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.lexer import Limits, LiteralStart, OnLiteral, Streamed
+from jmapplug_imap.protocol.responses import (
+    Capability,
+    Code,
+    Continuation,
+    Enabled,
+    Esearch,
+    Exists,
+    Expunge,
+    Flags,
+    Listed,
+    MailboxStatus,
+    MyRights,
+    Namespace,
+    Namespaces,
+    Other,
+    Recent,
+    Response,
+    Search,
+    ServerId,
+    Status,
+    Vanished,
+)
+from jmapplug_imap.protocol.selecting import Selected
+from jmapplug_imap.protocol.sets import Ranges, chunks, compress, expand, within
+from jmapplug_imap.protocol.transport import default_context
+
+__all__ = [
+    "PLAIN",
+    "STARTTLS",
+    "TLS",
+    "Astring",
+    "AuthenticationError",
+    "Capability",
+    "Code",
+    "Command",
+    "CommandBad",
+    "CommandError",
+    "CommandNo",
+    "Connection",
+    "ConnectionBroken",
+    "Continuation",
+    "Credentials",
+    "Enabled",
+    "Esearch",
+    "Exists",
+    "Expunge",
+    "FetchRow",
+    "Flags",
+    "Limits",
+    "Listed",
+    "Literal",
+    "LiteralStart",
+    "Mailbox",
+    "MailboxStatus",
+    "MyRights",
+    "Namespace",
+    "Namespaces",
+    "OnLiteral",
+    "Other",
+    "ParseError",
+    "Part",
+    "ProtocolError",
+    "Ranges",
+    "Recent",
+    "Response",
+    "Result",
+    "Search",
+    "Selected",
+    "ServerId",
+    "Status",
+    "Streamed",
+    "Timeouts",
+    "Vanished",
+    "chunks",
+    "compress",
+    "default_context",
+    "expand",
+    "within",
+]

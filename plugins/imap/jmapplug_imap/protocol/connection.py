@@ -1,0 +1,367 @@
+"""One IMAP connection: open, log in, command, pipeline, fetch, idle (RFC 9051, RFC 3501).
+
+Used by one greenlet at a time; only :meth:`Connection.done` and :meth:`Connection.abort` may be called from another.
+States: new → open (greeting, TLS, capabilities) → authenticated → selected; *broken* from any of them and for good:
+after a cut, a BYE, a deadline, nonsense, or an exception in the middle of an answer, every call raises
+:class:`ConnectionBroken`. A command that the server refuses (``CommandNo``, ``CommandBad``) leaves it usable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jmapplug_imap.protocol import auth
+from jmapplug_imap.protocol.bounds import Bound, count
+from jmapplug_imap.protocol.channel import Channel, Timeouts
+from jmapplug_imap.protocol.commands import Command, Mailbox, Part
+from jmapplug_imap.protocol.dialogue import Dialogue, Pending, Result
+from jmapplug_imap.protocol.errors import CommandError, ConnectionBroken, ProtocolError
+from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.lexer import Limits, OnLiteral
+from jmapplug_imap.protocol.responses import Capability, Code, Continuation, Enabled, Recent, Response, ServerId, Status
+from jmapplug_imap.protocol.selecting import Selected, selected_from
+from jmapplug_imap.protocol.sets import chunks
+from jmapplug_imap.protocol.transport import Transport, connect
+from jmapplug_imap.protocol.values import text
+
+__all__ = ["PLAIN", "STARTTLS", "TLS", "Connection", "Pending", "Result"]
+
+PLAIN, TLS, STARTTLS = 1, 2, 3
+"""The SSL numbers of the management API; 0 is plain too."""
+
+
+class Connection(Dialogue):
+    """See the module. ``ssl``: 0/1 plain, 2 TLS, 3 STARTTLS; ``ca_file`` replaces the system's roots of trust."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ssl: int = TLS,
+        ca_file: str | Path | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(timeouts or Timeouts(), limits or Limits())
+        self.host, self.port, self.ssl, self.ca_file = host, port, ssl, ca_file
+        self.server_id: dict[str, str] = {}
+        """The server's ID answer (lower-case names), {} before :meth:`setup` or where it gives none."""
+        self.read_only = False
+        self.authenticated = False
+        self.compressed = False
+        self._idle = ""
+        self._exists: int | None = None
+
+    # --- life
+
+    def open(self) -> Connection:
+        """Connect, TLS or STARTTLS, greeting, capabilities. Raises ConnectionBroken (not temporary: TLS trust)."""
+        with self._exclusive(unopened=True):
+            transport = connect(self.host, self.port, self.timeouts.connect)
+            self._channel = Channel(transport, self.limits, self.timeouts.read)
+            if self.ssl == TLS:
+                transport.start_tls(self.host, self.ca_file, self.timeouts.connect)
+            self._greeting()
+            if self.ssl == STARTTLS:
+                self._start_tls(transport)
+            if not self.capabilities:
+                self._ask_capabilities()
+        return self
+
+    def login(self, credentials: auth.Credentials) -> None:
+        """Authenticate with the best mechanism both sides know, then know the capabilities anew.
+
+        Raises AuthenticationError for refused credentials, CommandError for a temporary refusal, ConnectionBroken.
+        """
+        with self._exclusive():
+            if not self.authenticated:
+                result = auth.login(self._converse, credentials, self.capabilities)
+                self.authenticated, self.capabilities = True, frozenset()
+                self._learn(result)
+            # RFC 9051 §6.2: capabilities may change with authentication.
+            if not self.capabilities:
+                self._ask_capabilities()
+
+    def setup(
+        self,
+        *,
+        identify: dict[str, str] | None = None,
+        enable: Iterable[str] = ("CONDSTORE", "QRESYNC", "UTF8=ACCEPT"),
+        compress: bool = False,
+    ) -> None:
+        """After login, in one round trip: ID, ENABLE of what the server has, COMPRESS=DEFLATE if wanted and offered."""
+        wanted = [name for name in enable if self.has(name)]
+        commands: list[list[Part]] = []
+        if identify is not None and self.has("ID"):
+            commands.append(["ID", auth.id_parameters(identify)])
+        # RFC 5161: ENABLE is itself a capability; IMAP4rev2 includes it.
+        if wanted and (self.has("ENABLE") or self.has("IMAP4REV2")):
+            commands.append(["ENABLE", *wanted])
+        squeeze = compress and self.has("COMPRESS=DEFLATE") and not self.compressed
+        if squeeze:
+            commands.append(["COMPRESS", "DEFLATE"])
+        if not commands:
+            return
+        outcomes = self.pipeline(commands)
+        for outcome in outcomes:
+            if isinstance(outcome, Result):
+                self._learn(outcome)
+        if squeeze and isinstance(outcomes[-1], Result):
+            with self._exclusive():
+                self._open_channel().start_deflate()
+            self.compressed = True
+
+    def close(self) -> None:
+        """Say LOGOUT without waiting for the answer, and close. Never raises; may be called twice."""
+        channel = self._channel
+        if channel is not None and not self._broken and not self._busy:
+            try:
+                channel.send(b"bye LOGOUT\r\n", 1.0)
+            except (ConnectionBroken, OSError):
+                pass
+        self.abort()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- commands
+
+    def command(self, *parts: Part, timeout: float | None = None) -> Result:
+        """Run one command: ``command("STATUS", Mailbox(key), ["MESSAGES", "UIDNEXT"])``; see ``commands`` for parts.
+
+        ``timeout`` bounds the whole command in seconds (default ``timeouts.command``).
+        Raises CommandNo, CommandBad (with the code), ConnectionBroken, ValueError for a raw part with a line break.
+        """
+        with self._exclusive():
+            return self._ended(self._finish(self._send([parts], self._deadline(timeout))[0], self._deadline(timeout)))
+
+    def pipeline(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Result | CommandError]:
+        """Several commands in one write; a refused one stands as its error in the list. Raises ConnectionBroken.
+
+        For commands that do not depend on each other. Untagged responses belong to the first unfinished command.
+        """
+        with self._exclusive():
+            deadline = self._deadline(timeout)
+            return [self._outcome(self._finish(pending, deadline)) for pending in self._send(commands, deadline)]
+
+    def noop(self) -> Result:
+        return self.command("NOOP")
+
+    def select(
+        self,
+        key: bytes,
+        *,
+        read_only: bool = False,
+        condstore: bool = False,
+        qresync: tuple[int, int] | tuple[int, int, str] | None = None,
+    ) -> Selected:
+        """SELECT or EXAMINE. ``qresync`` = (uidvalidity, modseq[, known UID set]) after ENABLE QRESYNC (RFC 7162).
+
+        The answer's ``vanished`` and ``rows`` are what QRESYNC told. After a refusal no mailbox is selected.
+        """
+        extra: list[Part] = []
+        if qresync is not None:
+            extra += ["QRESYNC", [str(value) for value in qresync]]
+        elif condstore:
+            extra.append("CONDSTORE")
+        self.selected = self._exists = None
+        result = self.command("EXAMINE" if read_only else "SELECT", Mailbox(key), *([extra] if extra else []))
+        self.selected = key
+        selected = selected_from(key, result.untagged, result.code, read_only)
+        self.read_only, self._exists = selected.read_only, selected.exists
+        return selected
+
+    def unselect(self) -> None:
+        """Leave the mailbox without expunging (RFC 3691); does nothing where the server has no UNSELECT."""
+        if self.selected is not None and (self.has("UNSELECT") or self.has("IMAP4REV2")):
+            self.command("UNSELECT")
+            self.selected = None
+
+    def fetch(
+        self,
+        uids: str | Iterable[int],
+        items: Sequence[Part],
+        uid: bool = True,
+        on_literal: OnLiteral | None = None,
+        *,
+        modifiers: Sequence[Part] = (),
+        on_other: Callable[[Response], None] | None = None,
+    ) -> Iterator[FetchRow]:
+        """FETCH, rows as they arrive: ``fetch([1, 2], ["UID", "FLAGS"])``, ``fetch("1:*", […])``. Starts at next().
+
+        ``items`` (and ``modifiers``: ``["CHANGEDSINCE", 5, "VANISHED"]``) go in parentheses. Numbers are cut into sets
+        of 8,000 octets, one command each, the next one sent ahead. With ``uid`` only rows that carry a UID are given.
+        ``on_literal(start)`` may give a binary file for a literal to go to (``start.section``, ``.uid``, ``.size``); a
+        literal past ``limits.memory_literal`` without one is a ProtocolError, as is an answer past its :class:`Bound`.
+        ``on_other`` gets every other untagged response (VANISHED, EXISTS, …). Rows of a NO [EXPUNGEISSUED] count as
+        complete (the rest is gone); any other NO or BAD is raised after the rows. The connection is busy until the last
+        row; giving up earlier breaks it.
+        """
+        words = [uids] if isinstance(uids, str) else list(chunks(uids))
+        extra: list[Part] = [list(modifiers)] if modifiers else []
+        commands: list[Command] = [
+            ["UID FETCH" if uid else "FETCH", word, list(items), *extra] for word in words if word
+        ]
+        sizes = [count(word, self._exists) for word in words if word]
+        return self._fetch(commands, sizes, uid, on_literal, on_other)
+
+    def fetch_all(self, uids: str | Iterable[int], items: Sequence[Part], **options: Any) -> list[FetchRow]:
+        """:meth:`fetch`, read to the end."""
+        return list(self.fetch(uids, items, **options))
+
+    # --- IDLE (RFC 2177)
+
+    def idle(self, timeout: float | None = None) -> list[Response]:
+        """Wait for changes at most ``timeout`` seconds (default ``timeouts.idle``); what came, [] at the end or done().
+
+        Ends with the first change (EXISTS, EXPUNGE, FETCH, VANISHED, STATUS, LIST …); "still here" texts do not count.
+        Raises CommandNo/CommandBad where the server refuses, ConnectionBroken.
+        """
+        with self._exclusive():
+            until = time.monotonic() + (self.timeouts.idle if timeout is None else timeout)
+            self._idle = "starting"
+            try:
+                return self._idling(until)
+            finally:
+                self._idle = ""
+
+    def done(self) -> None:
+        """End a running :meth:`idle` from another greenlet; nothing where none runs. Never raises."""
+        if self._idle == "starting":
+            self._idle = "stop"
+        elif self._idle == "waiting":
+            try:
+                self._say_done()
+            except (ConnectionBroken, OSError):
+                self.abort()
+
+    def _idling(self, until: float) -> list[Response]:
+        pending = self._send([["IDLE"]], self._deadline(None))[0]
+        events: list[Response] = []
+        if not self._go_ahead(pending, self._deadline(None)):
+            return self._ended(pending).untagged
+        events.extend(response for response in pending.untagged if _matters(response))
+        pending.untagged.clear()
+        stop = self._idle == "stop"
+        self._idle = "waiting"
+        if events or stop:
+            self._say_done()
+        while self._idle == "waiting":
+            response = self._receive(until, quiet=True)
+            if response is None or _matters(response):
+                self._say_done()
+                events.extend([] if response is None else [response])
+            elif type(response) is Status and response.tag:
+                # RFC 2177: only DONE ends it. done() may have said so during this read.
+                if self._idle == "waiting":
+                    raise ProtocolError("the server ended IDLE by itself")
+                self._end(response)
+        self._ended(self._finish(pending, self._deadline(None)))
+        return events + [response for response in pending.untagged if _matters(response)]
+
+    def _say_done(self) -> None:
+        if self._idle == "waiting":
+            self._idle = "done"
+            self._open_channel().send(b"DONE\r\n", self.timeouts.read)
+
+    # --- the greeting and TLS
+
+    def _greeting(self) -> None:
+        response = self._receive(time.monotonic() + self.timeouts.connect)
+        if type(response) is not Status or response.tag or response.kind not in ("OK", "PREAUTH"):
+            raise ProtocolError("no IMAP greeting")
+        self.authenticated = response.kind == "PREAUTH"
+        self._learn_code(response.code)
+
+    def _start_tls(self, transport: Transport) -> None:
+        # RFC 9051 §11.1: after PREAUTH there is no STARTTLS, and no way to trust what was said.
+        if self.authenticated:
+            raise ConnectionBroken("the server skips STARTTLS by PREAUTH", temporary=False)
+        try:
+            self._ended(self._finish(self._send([["STARTTLS"]], self._deadline(None))[0], self._deadline(None)))
+        except CommandError as error:
+            raise ConnectionBroken("the server refuses STARTTLS", temporary=False) from error
+        # RFC 9051 §6.2.1: nothing said before TLS counts, neither octets already received nor capabilities.
+        self._open_channel().lexer.take_rest()
+        self.capabilities, self.alerts = frozenset(), []
+        transport.start_tls(self.host, self.ca_file, self.timeouts.connect)
+
+    def _ask_capabilities(self) -> None:
+        self._learn(self._converse(["CAPABILITY"], None))
+
+    def _learn(self, result: Result) -> None:
+        self._learn_code(result.code)
+        for response in result.untagged:
+            if type(response) is Capability:
+                self.capabilities = response.names
+            elif type(response) is Enabled:
+                self.enabled |= response.names
+            elif type(response) is ServerId:
+                self.server_id = response.fields
+
+    def _learn_code(self, code: Code | None) -> None:
+        if code is not None and code.name == "CAPABILITY":
+            self.capabilities = frozenset(text(value).upper() for value in code.values)
+
+    def _fetch(
+        self,
+        commands: list[Command],
+        sizes: list[int],
+        uid: bool,
+        on_literal: OnLiteral | None,
+        on_other: Callable[[Response], None] | None,
+    ) -> Generator[FetchRow, None, None]:
+        if not commands:
+            return
+        with self._exclusive():
+            channel = self._open_channel()
+            channel.begin_rows(on_literal)
+            refusal: CommandError | None = None
+            ahead = self._send(commands[:1], self._deadline(None))
+            for index in range(len(commands)):
+                pending = ahead.pop(0)
+                if index + 1 < len(commands) and refusal is None:
+                    ahead += self._send(commands[index + 1 : index + 2], self._deadline(None))
+                # The time of a command sent ahead begins when the one before it has ended.
+                bound = Bound(channel.lexer, self.limits, sizes[index], self.timeouts.command)
+                yield from self._rows(channel, bound, pending, uid, on_other)
+                outcome = self._outcome(pending)
+                if isinstance(outcome, CommandError) and outcome.code != "expungeissued":
+                    refusal = refusal or outcome
+                if not ahead:
+                    break
+            channel.end_rows()
+            if refusal is not None:
+                raise refusal
+
+    def _rows(
+        self,
+        channel: Channel,
+        bound: Bound,
+        pending: Pending,
+        uid: bool,
+        on_other: Callable[[Response], None] | None,
+    ) -> Generator[FetchRow, None, None]:
+        while pending.status is None:
+            rows = channel.rows()
+            yield from rows
+            response = self._receive(None)
+            bound.spend(len(rows) + 1)
+            if type(response) is FetchRow:
+                if response.uid or not uid:
+                    yield response
+            elif type(response) is Status and response.tag:
+                self._end(response)
+            elif on_other is not None and response is not None:
+                on_other(response)
+
+
+def _matters(response: Response) -> bool:
+    """Whether an untagged response is news about mail (and not a text)."""
+    return type(response) not in (Status, Capability, Continuation, Recent)

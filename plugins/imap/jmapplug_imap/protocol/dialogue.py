@@ -1,0 +1,276 @@
+"""The engine of a connection: tags, literals that wait, answers matched to commands, the one-user rule."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from jmapplug.errors import AuthenticationError
+from jmapplug_imap.protocol.channel import Channel, Timeouts
+from jmapplug_imap.protocol.commands import Command, Writer
+from jmapplug_imap.protocol.errors import CommandBad, CommandError, CommandNo, ConnectionBroken, ProtocolError
+from jmapplug_imap.protocol.lexer import Limits
+from jmapplug_imap.protocol.responses import (
+    Capability,
+    Code,
+    Continuation,
+    Enabled,
+    Esearch,
+    Listed,
+    MailboxStatus,
+    MyRights,
+    Namespaces,
+    Other,
+    Response,
+    ServerId,
+    Status,
+)  # fmt: skip
+
+MAX_ALERTS = 20
+
+ANSWERS = frozenset({Capability, Enabled, Listed, MailboxStatus, MyRights, Namespaces, Other, ServerId})
+"""What only a command asks for; SEARCH, ESEARCH and FETCH are told by their own rules."""
+
+TEMPORARY_CODES = frozenset({"unavailable", "inuse", "serverbug", "limit", "expungeissued"})
+"""RFC 5530 codes after which the same command may work later."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A completed command: the tagged OK's text and code, and the untagged responses that came before it."""
+
+    text: str
+    code: Code | None
+    untagged: list[Response]
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """The untagged responses of one type, in order."""
+        return [response for response in self.untagged if type(response) is kind]
+
+    def code_of(self, name: str) -> Code | None:
+        """The response code ``name`` of the tagged or an untagged OK; the last one counts."""
+        if self.code is not None and self.code.name == name:
+            return self.code
+        for response in reversed(self.untagged):
+            if type(response) is Status and response.code is not None and response.code.name == name:
+                return response.code
+        return None
+
+
+class Pending(msgspec.Struct):
+    """A command under way: its tag, what came for it so far, and its end where that came early."""
+
+    tag: str
+    untagged: list[Response]
+    status: Status | None = None
+
+
+class Dialogue:
+    """What every command needs. State and counters are public on :class:`Connection`."""
+
+    def __init__(self, timeouts: Timeouts, limits: Limits) -> None:
+        self.timeouts = timeouts
+        self.limits = limits
+        self.capabilities: frozenset[str] = frozenset()
+        """As the server last told, in upper case; asked again after TLS and after login."""
+        self.enabled: frozenset[str] = frozenset()
+        """Extensions that ENABLE turned on, in upper case."""
+        self.selected: bytes | None = None
+        """The raw name of the selected mailbox."""
+        self.alerts: list[str] = []
+        """Texts that the server wants a person to see (RFC 9051 §7.1 ALERT), the last 20."""
+        self.round_trips = 0
+        """How often something was sent and waited for; a pipeline counts once, each synchronising literal too."""
+        self.last_used = time.monotonic()
+        """When a command last ended (time.monotonic)."""
+        self._channel: Channel | None = None
+        self._broken = False
+        self._busy = False
+        self._tags = 0
+        self._under_way: dict[str, Pending] = {}
+        self._fresh: list[Response] = []
+
+    @property
+    def broken(self) -> bool:
+        return self._broken
+
+    @property
+    def bytes_in(self) -> int:
+        """Octets received, as they were on the wire inside TLS (after compression)."""
+        return self._channel.transport.bytes_in if self._channel else 0
+
+    @property
+    def bytes_out(self) -> int:
+        return self._channel.transport.bytes_out if self._channel else 0
+
+    def has(self, name: str) -> bool:
+        """Whether the server announces this capability ("QRESYNC", "AUTH=PLAIN"); case does not matter."""
+        return name.upper() in self.capabilities
+
+    def abort(self) -> None:
+        """Cut the connection at once, from any greenlet: a wait on it ends with ConnectionBroken."""
+        self._broken = True
+        self.selected = None
+        if self._channel is not None:
+            self._channel.transport.close()
+
+    def _converse(self, parts: Command, answer: Callable[[bytes], bytes] | None) -> Result:
+        """One command in which the server may ask on (AUTHENTICATE): ``answer`` gives the line for each ``+``."""
+        deadline = self._deadline(None)
+        pending = self._send([parts], deadline)[0]
+        while answer is not None and self._go_ahead(pending, deadline):
+            challenge = pending.untagged.pop()
+            line = answer(challenge.text if type(challenge) is Continuation else b"")
+            self.round_trips += 1
+            self._open_channel().send(line + b"\r\n", self.timeouts.read)
+        return self._ended(self._finish(pending, deadline))
+
+    def _send(self, commands: Sequence[Command], deadline: float) -> list[Pending]:
+        """Write commands, together where no literal must wait for the server."""
+        channel = self._open_channel()
+        plus = "+" if self.has("LITERAL+") else "-" if self.has("LITERAL-") or self.has("IMAP4REV2") else ""
+        writer = Writer(plus=plus, utf8="UTF8=ACCEPT" in self.enabled)
+        under_way, waiting = [], []
+        written = []
+        for command in commands:
+            self._tags += 1
+            tag = f"a{self._tags}"
+            written.append((tag, writer.command(tag.encode(), command)))
+        self.round_trips += 1
+        for tag, parts in written:
+            pending = Pending(tag, [])
+            under_way.append(pending)
+            self._under_way[tag] = pending
+            for octets, wait in parts:
+                waiting.append(octets)
+                if not wait:
+                    continue
+                channel.send(b"".join(waiting), self.timeouts.read)
+                waiting.clear()
+                self.round_trips += 1
+                self._finish_before(under_way, pending, deadline)
+                if not self._go_ahead(pending, deadline):
+                    break
+                pending.untagged.pop()
+        if waiting:
+            channel.send(b"".join(waiting), self.timeouts.read)
+        return under_way
+
+    def _finish_before(self, under_way: list[Pending], last: Pending, deadline: float) -> None:
+        """The server answers in order: what was pipelined before a synchronising literal ends before its go-ahead."""
+        for pending in under_way:
+            if pending is not last and pending.status is None:
+                self._finish(pending, deadline)
+
+    def _go_ahead(self, pending: Pending, deadline: float) -> bool:
+        """Wait for ``+`` (left as the last of ``pending.untagged``); False when the command ended instead."""
+        while pending.status is None:
+            response = self._take(deadline)
+            if type(response) is Continuation:
+                pending.untagged.append(response)
+                return True
+        return False
+
+    def _finish(self, pending: Pending, deadline: float) -> Pending:
+        while pending.status is None:
+            self._take(deadline)
+        return pending
+
+    def _take(self, deadline: float | None) -> Response:
+        """Read one response and give it to its command; a tagged end goes to that command's ``status``.
+
+        RFC 9051 §5.5: commands that do not depend on each other may end in any order (Dovecot does it).
+        """
+        response = self._receive(deadline)
+        if response is None:
+            raise ConnectionBroken("the server did not answer in time")
+        if type(response) is Status and response.tag:
+            self._end(response)
+        elif type(response) is not Continuation and self._under_way:
+            tag = response.tag if type(response) is Esearch else None
+            pending = self._under_way.get(tag or "") or next(iter(self._under_way.values()))
+            pending.untagged.append(response)
+            if len(self._under_way) > 1 and type(response) in ANSWERS:
+                self._fresh.append(response)
+            if len(pending.untagged) > self.limits.untagged:
+                raise ProtocolError("too many responses to one command")
+        return response
+
+    def _end(self, status: Status) -> None:
+        first = next(iter(self._under_way.values()), None)
+        pending = self._under_way.pop(status.tag, None)
+        if first is None or pending is None:
+            raise ProtocolError("an answer to a command that is not under way")
+        pending.status = status
+        fresh, self._fresh = self._fresh, []
+        if pending is not first and fresh:
+            # Ended before its turn: the answers since the last end are its own.
+            mine = {id(response) for response in fresh}
+            first.untagged[:] = [response for response in first.untagged if id(response) not in mine]
+            pending.untagged.extend(fresh)
+
+    def _ended(self, pending: Pending) -> Result:
+        """The result of a finished command, or its error raised."""
+        outcome = self._outcome(pending)
+        if isinstance(outcome, CommandError):
+            raise outcome
+        return outcome
+
+    def _outcome(self, pending: Pending) -> Result | CommandError:
+        status = pending.status
+        if status is None:
+            raise ProtocolError("an unfinished command")
+        if status.kind == "OK":
+            return Result(status.text, status.code, pending.untagged)
+        code = status.code.name.lower() if status.code else None
+        kind = CommandNo if status.kind == "NO" else CommandBad
+        return kind(status.text or "refused", code=code, temporary=code in TEMPORARY_CODES)
+
+    def _receive(self, deadline: float | None, quiet: bool = False) -> Response | None:
+        """The next response; None at the deadline when ``quiet`` (IDLE). BYE ends the connection at any time."""
+        response = self._open_channel().receive(deadline, quiet)
+        if type(response) is Status:
+            self._note(response)
+        return response
+
+    def _note(self, status: Status) -> None:
+        code = status.code.name if status.code else None
+        if code == "ALERT":
+            self.alerts = [*self.alerts, status.text][-MAX_ALERTS:]
+        # RFC 7162 §3.2.11: CLOSED comes while another mailbox is being selected.
+        if code == "CLOSED":
+            self.selected = None
+        if status.kind == "BYE" and not status.tag:
+            raise ConnectionBroken(f"the server says goodbye: {status.text}", code=code.lower() if code else None)
+
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self.timeouts.command if timeout is None else timeout)
+
+    def _open_channel(self) -> Channel:
+        if self._channel is None or self._broken:
+            raise ConnectionBroken("the connection is not open")
+        return self._channel
+
+    @contextmanager
+    def _exclusive(self, unopened: bool = False) -> Iterator[None]:
+        """One user at a time; whatever leaves an answer half read leaves the connection broken."""
+        if not unopened:
+            self._open_channel()
+        elif self._broken or self._channel is not None:
+            raise ConnectionBroken("a connection opens once")
+        if self._busy:
+            raise RuntimeError("this IMAP connection is in use")
+        self._busy = True
+        try:
+            yield
+        except (CommandError, AuthenticationError):
+            raise
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._busy = False
+            self.last_used = time.monotonic()

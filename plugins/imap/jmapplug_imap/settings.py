@@ -1,0 +1,52 @@
+"""What an IMAP account is told to us: the fields of ``POST /api/accounts`` under their names in the management API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+# Host and login names never hold blanks or control characters: they end up in commands, logs and TLS's SNI.
+_Host = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[^\s\x00-\x1f\x7f/@]*\Z")]
+_Login = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+_Password = Annotated[str, msgspec.Meta(max_length=65536, pattern=r"\A[^\x00\r\n]*\Z")]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Url = Annotated[str, msgspec.Meta(max_length=2048, pattern=r"\A(https?://[^\s\x00-\x1f\x7f]+)?\Z")]
+_Pem = Annotated[str, msgspec.Meta(max_length=1_000_000, pattern=r"\A[^\x00]*\Z")]
+
+PLAIN: Final = 0
+TLS: Final = 2
+STARTTLS: Final = 3
+Security = Literal[0, 1, 2, 3]
+"""The SSL numbers of the management API: 0 (or 1) plain, 2 TLS from the first byte, 3 STARTTLS."""
+
+SECRETS = frozenset({"password"})
+PUBLIC = ("imapHost", "imapPort")
+
+
+class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """All fields may be left out. ``imapCA`` is a PEM text, or the path of a PEM file, that signs the IMAP server.
+
+    ``None`` and ``""`` both mean "not given". ``username`` defaults to the account's e-mail address.
+    """
+
+    username: _Login | None = None
+    password: _Password | None = None
+    imapHost: _Host | None = None
+    imapPort: _Port = 993
+    imapSSL: Security = TLS
+    imapCA: _Pem | None = None
+    smtpHost: _Host | None = None
+    smtpPort: _Port = 587
+    smtpSSL: Security = STARTTLS
+    caldavURL: _Url | None = None
+    carddavURL: _Url | None = None
+
+    def __repr__(self) -> str:
+        """Never shows the password (it would reach logs and error pages)."""
+        return f"ImapSettings({self.username!r}, {self.imapHost!r}:{self.imapPort})"
+
+    @property
+    def imap_security(self) -> int:
+        """``imapSSL`` with its synonym folded: PLAIN, TLS or STARTTLS."""
+        return PLAIN if self.imapSSL == 1 else self.imapSSL

@@ -1,0 +1,127 @@
+"""ImapSource: the MailSource of an IMAP account. It only deals out; the work is in its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTerm, SyncPoint
+from jmapplug_imap.access import Access
+from jmapplug_imap.connecting import connect
+from jmapplug_imap.contents import Contents
+from jmapplug_imap.finding import Finding
+from jmapplug_imap.folders import FolderLister
+from jmapplug_imap.passes import Passes
+from jmapplug_imap.protocol.channel import Timeouts
+from jmapplug_imap.protocol.commands import Command
+from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.settings import ImapSettings
+from jmapplug_imap.slices import Slices
+from jmapplug_imap.watch import ImapWatch
+
+
+class ImapSource:
+    """See backends.MailSource. ``record``: keep every command in ``commands`` (tests only: it grows for ever)."""
+
+    def __init__(
+        self, settings: ImapSettings, email: str, *, timeouts: Timeouts | None = None, record: bool = False
+    ) -> None:
+        self.commands: list[str] = []
+        factory = _recorder(self.commands) if record else Connection
+        self._access = Access(lambda: connect(settings, email, timeouts=timeouts, factory=factory))
+        self._folders = FolderLister(self._access)
+        self._passes = Passes(self._access)
+        self._contents = Contents(self._access)
+        self._slices = Slices(self._access, self._contents.stream)
+        self._finding = Finding(self._access)
+        self._watches: list[ImapWatch] = []
+
+    @property
+    def features(self) -> Features:
+        """What the server can do; connects if nothing else has yet. Raises UpstreamError."""
+        return self._access.features
+
+    @property
+    def round_trips(self) -> int:
+        """How often this source has asked the server anything and waited (watches not counted)."""
+        return self._access.pool.round_trips
+
+    @property
+    def bytes_in(self) -> int:
+        """Octets received from the server so far (watches not counted)."""
+        return self._access.pool.bytes_in
+
+    def folders(self) -> list[Folder]:
+        return self._folders.folders()
+
+    def changes(self, key: bytes, since: SyncPoint | None, known: Callable[[], Sequence[int]]) -> Changes:
+        return self._passes.changes(key, since, known)
+
+    def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
+        return self._finding.newest(key, count)
+
+    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
+        return self._contents.details(key, uids, background)
+
+    def headers(self, key: bytes, uids: Sequence[int]) -> dict[int, bytes]:
+        return self._contents.headers(key, uids)
+
+    def part_headers(self, key: bytes, uid: int, sections: Sequence[str]) -> dict[str, bytes]:
+        return self._contents.part_headers(key, uid, sections)
+
+    def previews(self, key: bytes, uids: Sequence[int]) -> dict[int, str]:
+        return self._contents.previews(key, uids)
+
+    def texts(
+        self, key: bytes, section: str, uids: Sequence[int], limit: int, background: bool = False
+    ) -> dict[int, bytes]:
+        return self._contents.texts(key, section, uids, limit, background)
+
+    def part(self, key: bytes, uid: int, section: str, target: Path) -> int:
+        return self._contents.stream(key, uid, section, target)
+
+    def slices(self, key: bytes, uid: int, ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
+        return self._slices.read(key, uid, ranges)
+
+    def raw(self, key: bytes, uid: int, target: Path) -> int:
+        return self._contents.stream(key, uid, "", target)
+
+    def search(self, key: bytes, criteria: SearchTerm, uids: Sequence[int] | None = None) -> list[int]:
+        return self._finding.search(key, criteria, uids)
+
+    def watch(self, key: bytes) -> ImapWatch | None:
+        """See MailSource.watch: connected and looking at the folder when this returns. Raises UpstreamError."""
+        if not self.features.idle:
+            return None
+        watch = ImapWatch(self._access, key)
+        self._watches = [each for each in self._watches if not each.closed]
+        self._watches.append(watch)
+        return watch
+
+    def close(self) -> None:
+        """Close every connection, watches too."""
+        for watch in self._watches:
+            watch.close()
+        self._access.pool.close()
+
+
+def _recorder(commands: list[str]) -> type[Connection]:
+    """A Connection that notes what it sends, without literals and secrets."""
+
+    class Recorded(Connection):
+        def _send(self, sent: Sequence[Command], deadline: float) -> list[Any]:
+            commands.extend(" ".join(map(_shown, command[:1] if _secret(command) else command)) for command in sent)
+            return super()._send(sent, deadline)
+
+    return Recorded
+
+
+def _secret(command: Command) -> bool:
+    return str(command[0]).upper().startswith(("LOGIN", "AUTHENTICATE"))
+
+
+def _shown(part: Any) -> str:
+    if isinstance(part, (list, tuple)):
+        return "(" + " ".join(map(_shown, part)) + ")"
+    return part if isinstance(part, str) else part.decode() if isinstance(part, bytes) else repr(part)

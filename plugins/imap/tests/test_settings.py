@@ -1,0 +1,51 @@
+"""The settings of an IMAP account as the management API gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from jmapplug_imap.settings import PUBLIC, SECRETS, ImapSettings
+
+
+def test_every_field_may_be_left_out_and_has_the_documented_default() -> None:
+    empty = msgspec.convert({}, ImapSettings)
+    assert (empty.imapPort, empty.imapSSL, empty.smtpPort, empty.smtpSSL) == (993, 2, 587, 3)
+    assert empty.imapHost is empty.username is empty.password is empty.caldavURL is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"imapPort": "993"},
+        {"imapPort": 0},
+        {"imapPort": 65536},
+        {"imapPort": True},
+        {"imapSSL": 4},
+        {"imapHost": 5},
+        {"imapHost": "a b"},
+        {"imapHost": "a\r\nb"},
+        {"imapHost": "host/path"},
+        {"imapHost": "h" * 256},
+        {"username": "a\r\nx LOGOUT"},
+        {"username": ["a"]},
+        {"password": "a\x00b"},
+        {"caldavURL": "ftp://example.org"},
+        {"carddavURL": "javascript:alert(1)"},
+        {"imapHost": "host\n"},
+    ],
+)
+def test_a_wrong_type_or_value_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(wrong, ImapSettings)
+
+
+def test_one_is_a_synonym_of_plain() -> None:
+    assert [ImapSettings(imapSSL=n).imap_security for n in (0, 1, 2, 3)] == [0, 0, 2, 3]
+
+
+def test_the_password_is_a_secret_and_never_printed() -> None:
+    settings = ImapSettings(username="ann", password="hunter2", imapHost="h")
+    assert "hunter2" not in repr(settings) + str(settings) + f"{settings}"
+    assert {"password"} == SECRETS and not SECRETS & set(PUBLIC)
