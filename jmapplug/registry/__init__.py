@@ -1,0 +1,1 @@
+"""Who has an account here: accounts, pools, credentials and tokens, kept by the one process ``__accounts__``."""

@@ -1,0 +1,380 @@
+"""The process ``__accounts__``: everybody's questions about accounts, tokens and logins.
+
+Commands are called with ``WorkerClient.call("__accounts__", name, header)``; every answer is a header.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.event import Event
+
+from jmapplug import plugins
+from jmapplug.errors import JmapplugError, SetupError
+from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name
+from jmapplug.registry.counters import Totals
+from jmapplug.registry.credentials import Vault, load_key
+from jmapplug.registry.database import Database
+from jmapplug.registry.store import Records, Row
+from jmapplug.registry.tokens import Tokens, digest, possible
+from jmapplug.settings import Settings
+from jmapplug.workers.client import WorkerClient
+from jmapplug.workers.errors import Conflict, NotFound
+from jmapplug.workers.server import Answer, Request, Server
+
+log = logging.getLogger("jmapplug.registry")
+
+FLUSH_PAUSE = 5.0
+DRAIN = 2.0
+GONE_PREFIX = ".deleted-"
+
+Header = dict[str, Any]
+
+
+class Registry:
+    """The accounts of one data folder."""
+
+    def __init__(self, settings: Settings, found: plugins.Plugins, client: WorkerClient) -> None:
+        self.settings = settings
+        self._client = client
+        self._shelf = Shelf(found, Vault(load_key(settings)))
+        self._db = Database(settings.datadir / "accounts.sqlite3")
+        # What the workers said last; written to the file now and then.
+        self._reports: dict[str, Header] = {
+            row["accountid"]: msgspec.json.decode(row["report"]) for row in self._db.run(Records.accounts)
+        }
+        self._unwritten: set[str] = set()
+        self._totals = Totals()
+        self.tokens = Tokens(self._db, self._revoked)
+        self.broadcast: Callable[[str, Header], None] = lambda name, body: None
+
+    # --- accounts
+
+    def listing(self, header: Header) -> Header:
+        """``{}`` → ``{"accounts": [{accountid, email, type, pool, status, lastSync, error, folders, messages, …}]}``"""
+        rows = self._db.run(Records.accounts)
+        return {"accounts": [self._shelf.shown(row, self._report_of(row)) for row in rows]}
+
+    def get(self, header: Header) -> Header:
+        """``{accountid}`` → one element of the list. Raises NotFound."""
+        row = self._row(header)
+        return self._shelf.shown(row, self._report_of(row))
+
+    def create(self, header: Header) -> Header:
+        """``{accountid, email, type, settings, pool?}`` → ``{"created": bool}``; False: it was there, just the same.
+
+        Raises SetupError (field), Conflict when it is there with other settings or still being deleted.
+        """
+        accountid, email = check_id(header.get("accountid")), check_email(header.get("email"))
+        type_, given = header.get("type") or "imap", header.get("settings") or {}
+        row = {
+            "accountid": accountid,
+            "email": email,
+            "type": type_,
+            "login": login_name(given, email),
+            "settings": self._shelf.sealed(accountid, type_, given),
+            "created": int(time.time()),
+        }
+        pool = header.get("pool")
+
+        def work(records: Records) -> Row | None:
+            existing = records.account(accountid)
+            if existing is not None:
+                return existing
+            if accountid in records.deletions():
+                raise Conflict("the account is being deleted")
+            row["poolid"] = _pool_of(records, pool) if pool else accountid
+            records.add_account(row)
+            return None
+
+        existing = self._db.run(work)
+        if existing is None:
+            self._reports.setdefault(accountid, {})
+            self._revoked(accountid)  # somebody may remember that there was no such account
+            return {"created": True}
+        same = (existing["email"], existing["type"]) == (email, type_) and self._shelf.settings(existing) == given
+        if not same:
+            raise Conflict("the account exists with other settings")
+        return {"created": False}
+
+    def update(self, header: Header) -> Header:
+        """``{accountid, email?, settings?}`` (all of them) → ``{}``; the worker begins anew. Raises NotFound."""
+        row = self._row(header)
+        accountid = row["accountid"]
+        email = check_email(header["email"]) if header.get("email") is not None else row["email"]
+        given = header["settings"] if header.get("settings") is not None else self._shelf.settings(row)
+        values = {
+            "email": email,
+            "login": login_name(given, email),
+            "settings": self._shelf.sealed(accountid, row["type"], given),
+        }
+        self._change(accountid, values)
+        self._revoked(accountid)
+        self._restart_worker(accountid)
+        return {}
+
+    def delete(self, header: Header) -> Header:
+        """``{accountid}`` → ``{}`` when the worker has ended and every file is gone. Raises NotFound."""
+        accountid = str(header.get("accountid"))
+        if not self._db.run(lambda records: records.remove_account(accountid)):
+            raise NotFound("not found")
+        self._reports.pop(accountid, None)
+        self._revoked(accountid)
+        self._remove_files(accountid)
+        return {}
+
+    def _remove_files(self, accountid: str) -> None:
+        """The worker first, then the folder, by a name that no new account of the same id can meet."""
+        self._client.control("remove", id=accountid)
+        folder = self.settings.account_folder(check_id(accountid))
+        gone = folder.with_name(f"{GONE_PREFIX}{secrets.token_hex(8)}")
+        if folder.exists():
+            folder.rename(gone)
+            _remove_tree(gone)
+        self._db.run(lambda records: records.deletion_done(accountid))
+
+    def finish_deletions(self) -> None:
+        """What a crash left half deleted."""
+        for accountid in self._db.run(Records.deletions):
+            try:
+                self._remove_files(accountid)
+            except (JmapplugError, OSError):
+                log.exception("deleting the files of %s failed", accountid)
+        for left in self.settings.account_folder("x").parent.glob(f"{GONE_PREFIX}*"):
+            _remove_tree(left)
+
+    def open(self, header: Header) -> Header:
+        """``{accountid}`` → ``{accountid, email, type, settings (decrypted), pool}``. Raises NotFound."""
+        row = self._row(header)
+        return {
+            "accountid": row["accountid"],
+            "email": row["email"],
+            "type": row["type"],
+            "settings": self._shelf.settings(row),
+            "pool": row["poolid"],
+        }
+
+    def pool(self, header: Header) -> Header:
+        """``{accountid}`` → ``{"accounts": [AccountInfo fields]}`` of its pool, itself first. Raises NotFound."""
+        accountid = str(header.get("accountid"))
+
+        def work(records: Records) -> list[Row]:
+            own = records.account(accountid)
+            return records.pool(own["poolid"]) if own else []
+
+        rows = self._db.run(work)
+        if not rows:
+            raise NotFound("not found")
+        rows.sort(key=lambda row: row["accountid"] != accountid)
+        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows]}
+
+    # --- reports
+
+    def report(self, header: Header) -> Header:
+        """``{accountid, folders, messages, last_sync, error, offers, phase}`` from its worker → ``{}``."""
+        accountid = str(header.get("accountid"))
+        known = self._reports.get(accountid)
+        if known is None:
+            raise NotFound("not found")
+        news = {name: header.get(name) for name in REPORT_FIELDS}
+        # What a worker does not know yet in this life (it has just begun) stays what it was.
+        for name in ("last_sync", "offers"):
+            news[name] = news[name] or known.get(name)
+        if news.get("offers") != known.get("offers"):
+            self.broadcast("change", {"changed_account": accountid})
+        self._reports[accountid] = news
+        self._unwritten.add(accountid)
+        return {}
+
+    def _report_of(self, row: Row) -> Header:
+        return self._reports.get(row["accountid"], {})
+
+    def flush(self) -> None:
+        """Write what was reported since the last time."""
+        names, self._unwritten = self._unwritten, set()
+        if not names:
+            return
+        values = {
+            name: msgspec.json.encode(self._reports[name]).decode() for name in sorted(names) if name in self._reports
+        }
+
+        def work(records: Records) -> None:
+            for name, report in values.items():
+                records.change_account(name, {"report": report})
+
+        self._db.run(work)
+
+    def flush_forever(self) -> None:
+        while True:
+            gevent.sleep(FLUSH_PAUSE)
+            try:
+                self.flush()
+            except Exception:
+                log.exception("writing reports failed")
+
+    # --- logins
+
+    def login(self, header: Header) -> Header:
+        """``{name, password}`` → ``{"accountid", "login"}``, or ``{"candidates": [accountid, …]}`` to ask upstream.
+
+        ``name``: accountid, e-mail address or upstream login name; ``password``: the stored one or a token of the pool.
+        ``login`` is "password" or the token's id, so that revoking the token ends what was built on it.
+        """
+        name, password = str(header.get("name")), str(header.get("password"))
+        now = time.time()
+        hashed = digest(password)
+
+        def work(records: Records) -> tuple[list[Row], Row | None, Row | None]:
+            token = records.token(hashed, now) if possible(password) else None
+            return records.named(name), token, records.account(token["accountid"]) if token else None
+
+        rows, token, owner = self._db.run(work)
+        matched: list[str] = []
+        for row in rows:
+            # Every candidate is compared, each in constant time; an account without a password matches nothing.
+            stored = self._shelf.password(row)
+            if _same(stored or hashed, password) and stored:
+                matched.append(row["accountid"])
+        if matched:
+            return {"accountid": matched[0], "login": "password"}
+        if token is not None and owner is not None:
+            for row in rows:
+                if row["poolid"] == owner["poolid"]:
+                    return {"accountid": row["accountid"], "login": token["id"]}
+        return {"candidates": [row["accountid"] for row in rows]}
+
+    def heal(self, header: Header) -> Header:
+        """``{accountid, password}``: the upstream takes this password, the stored one it did not → ``{}``."""
+        row = self._row(header)
+        given = self._shelf.settings(row) | {"password": str(header["password"])}
+        sealed = self._shelf.sealed(row["accountid"], row["type"], given)
+        self._change(row["accountid"], {"settings": sealed})
+        if self._report_of(row).get("error"):
+            self._restart_worker(row["accountid"])
+        return {}
+
+    # --- counters
+
+    def count(self, header: Header) -> Header:
+        """``{source, counters: {name: number | [[labels…, number]]}}``, all since the front's beginning → ``{}``."""
+        self._totals.take(str(header.get("source")), header.get("counters") or {})
+        return {}
+
+    def counters(self, header: Header) -> Header:
+        """``{}`` → ``{"totals": {…}}``, the sums over all fronts."""
+        return {"totals": self._totals.totals()}
+
+    # --- helpers
+
+    def _row(self, header: Header) -> Row:
+        accountid = str(header.get("accountid"))
+        row = self._db.run(lambda records: records.account(accountid))
+        if row is None:
+            raise NotFound("not found")
+        return row
+
+    def _change(self, accountid: str, values: Row) -> None:
+        if not self._db.run(lambda records: records.change_account(accountid, values)):
+            raise NotFound("not found")
+
+    def _revoked(self, what: str) -> None:
+        self.broadcast("change", {"revoked": what})
+
+    def _restart_worker(self, accountid: str) -> None:
+        """It opens the account with the new settings; a worker that is not there needs nothing."""
+        try:
+            self._client.control("stop", id=accountid)
+        except JmapplugError as error:
+            log.warning("the worker of %s is not stopped: %s", accountid, error)
+
+    def close(self) -> None:
+        self.flush()
+        self._db.close()
+
+
+def _pool_of(records: Records, accountid: Any) -> str:
+    row = records.account(accountid) if isinstance(accountid, str) else None
+    if row is None:
+        raise SetupError("pool", "pool: there is no such account")
+    return str(row["poolid"])
+
+
+def _same(stored: str, given: str) -> bool:
+    return hmac.compare_digest(stored.encode("utf-8", "surrogatepass"), given.encode("utf-8", "surrogatepass"))
+
+
+def _remove_tree(folder: Path) -> None:
+    """In a thread: an account may have ten thousand files."""
+    gevent.get_hub().threadpool.apply(shutil.rmtree, (folder,), {"ignore_errors": True})
+
+
+COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
+    "list": Registry.listing,
+    "get": Registry.get,
+    "create": Registry.create,
+    "update": Registry.update,
+    "delete": Registry.delete,
+    "open": Registry.open,
+    "pool": Registry.pool,
+    "report": Registry.report,
+    "login": Registry.login,
+    "heal": Registry.heal,
+    "token_create": lambda registry, header: registry.tokens.create(header),
+    "token_list": lambda registry, header: registry.tokens.listing(header),
+    "token_revoke": lambda registry, header: registry.tokens.revoke(header),
+    "token_login": lambda registry, header: registry.tokens.login(header),
+    "count": Registry.count,
+    "counters": Registry.counters,
+}
+
+
+def _subscribe(request: Request) -> Answer:
+    """Events from now on: ``{"revoked": accountid or token id}``, ``{"changed_account": accountid}``."""
+    request.connection.subscribed = True
+    return {"states": {}, "changed": {}, "id": 0}
+
+
+def _unsubscribe(request: Request) -> Answer:
+    request.connection.subscribed = False
+    return {}
+
+
+def _ping(request: Request) -> Answer:
+    return request.header, request.payload
+
+
+def serve(registry: Registry, listener: Any) -> Server:
+    """A server of all commands on ``listener``, not started yet."""
+
+    def bound(function: Callable[[Registry, Header], Header]) -> Callable[[Request], Answer]:
+        return lambda request: function(registry, request.header)
+
+    commands: dict[str, Callable[[Request], Answer]] = {name: bound(function) for name, function in COMMANDS.items()}
+    server = Server(listener, commands | {"subscribe": _subscribe, "unsubscribe": _unsubscribe, "ping": _ping})
+    registry.broadcast = server.broadcast
+    return server
+
+
+def main(listener: Any, settings: Settings) -> int:
+    """The process's whole life; ends with SIGTERM."""
+    stop = Event()
+    gevent.signal_handler(signal.SIGTERM, stop.set)
+    registry = Registry(settings, plugins.load(), WorkerClient(settings, lead=False))
+    server = serve(registry, listener)
+    server.start()
+    background = [gevent.spawn(registry.finish_deletions), gevent.spawn(registry.flush_forever)]
+    stop.wait()
+    server.drain(DRAIN)
+    gevent.killall(background, timeout=1)
+    registry.close()
+    return 0

@@ -1,0 +1,209 @@
+"""The account inside its worker: what handlers get as ``call.account`` and services are built on."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import msgspec
+from gevent.lock import Semaphore
+
+from jmapplug.backends import Backend, MailSource
+from jmapplug.errors import UpstreamError
+from jmapplug.hookspecs import AccountInfo, SyncService
+from jmapplug.jmap.methods import Limits
+from jmapplug.plugins import Plugins
+from jmapplug.store.account import Store
+from jmapplug.workers.errors import WorkerUnavailable
+
+if TYPE_CHECKING:
+    from jmapplug.settings import Settings
+
+log = logging.getLogger("jmapplug.workers")
+
+# The sources that a Session may offer (backends.py); their names are what ``AccountInfo.offers`` holds.
+SOURCES = ("mail",)
+LOCK_PATIENCE = 8.0
+
+
+class AccountLock:
+    """The account's folder belongs to one worker: a file lock that ends with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._fd = -1
+
+    def take(self, patience: float = LOCK_PATIENCE) -> None:
+        """Wait for a predecessor that is still answering its last requests. Raises WorkerUnavailable."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WorkerUnavailable("another process holds the account's folder") from None
+            gevent.sleep(0.01)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Account:
+    """One account: its store, its upstream session, its services.
+
+    ``services`` maps a capability's URN to its ``SyncService``. Subclass nothing: tests may use any object with these
+    attributes.
+    """
+
+    def __init__(
+        self,
+        record: dict[str, Any],
+        settings: Settings,
+        plugins: Plugins,
+        on_publish: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """``record``: the answer of ``__accounts__`` to "open". Raises UpstreamError for a type without a backend."""
+        self.id: str = record["accountid"]
+        self.plugins = plugins
+        self.service_settings = settings
+        self.limits = Limits()
+        self.folder: Path = settings.account_folder(self.id)
+        self._on_publish = on_publish
+        self._session: Any = None
+        self._opening = Semaphore()
+        self._published: dict[str, str] = {}
+        self._greenlets: set[Any] = set()
+        self._take(record)
+        self.store = Store(self.folder, plugins.schemas, on_change=self.publish)
+        self.services: dict[str, SyncService] = {}
+        try:
+            for urn, capability in plugins.capabilities.items():
+                service = capability.service(self)
+                if service is not None:
+                    self.services[urn] = service
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _take(self, record: dict[str, Any]) -> None:
+        self.record = record
+        self.email: str = record["email"]
+        self.type: str = record["type"]
+        backend = self.plugins.backends.get(self.type)
+        if backend is None:
+            raise UpstreamError(f"no plugin for accounts of type {self.type}", temporary=False)
+        self.backend: Backend = backend()
+        try:
+            self.settings: Any = msgspec.convert(record["settings"], backend.settings, strict=False)
+        except msgspec.ValidationError as error:
+            raise UpstreamError(f"the account's settings are not valid: {error}", temporary=False) from None
+
+    def refresh(self, record: dict[str, Any]) -> None:
+        """Take settings that may have changed (a healed password); the session is opened again if they have."""
+        if record != self.record:
+            self._take(record)
+            self.close_session()
+
+    # --- upstream
+
+    @property
+    def session(self) -> Any:
+        """The backend's Session, opened at first use (it connects when it has to)."""
+        if self._session is None:
+            with self._opening:
+                if self._session is None:
+                    self._session = self.backend.open(self.settings, self.email)
+        return self._session
+
+    def mail_source(self) -> MailSource:
+        """The account's mail. Raises UpstreamError where its upstream offers none."""
+        source: MailSource | None = self.session.mail
+        if source is None:
+            raise UpstreamError("this account has no mail", temporary=False)
+        return source
+
+    def offers(self) -> list[str]:
+        """The names of the sources that the session has; none when it cannot even be opened. No network."""
+        try:
+            return [name for name in SOURCES if getattr(self.session, name, None) is not None]
+        except UpstreamError as error:
+            log.info("account %s: %s", self.id, error)
+            return []
+
+    def info(self) -> AccountInfo:
+        return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()))
+
+    def close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            try:
+                session.close()
+            except Exception:
+                log.exception("closing the session of %s failed", self.id)
+
+    # --- events
+
+    def publish(self, changed: dict[str, str]) -> None:
+        """Tell every subscriber which types' states have moved. States told before are left out. Never blocks."""
+        news = {name: state for name, state in changed.items() if self._published.get(name) != state}
+        if news:
+            self._published.update(news)
+            self._on_publish({"changed": news, "id": self.store.modseq})
+
+    def states(self) -> dict[str, str]:
+        """The state of every data type that push knows."""
+        return {name: self.store.state(name) for name in sorted(self.plugins.types)}
+
+    def changed_since(self, since: int | None, states: dict[str, str]) -> dict[str, str]:
+        """Types whose state is not the one in ``states``, or has moved after event ``since``."""
+        now = self.states()
+        if states:
+            return {name: state for name, state in now.items() if states.get(name, state) != state}
+        if since is None:
+            return {}
+        if since > self.store.modseq:  # an event of a cache that is gone
+            return now
+        return {name: state for name, state in now.items() if int(state.rpartition("-")[2]) > since}
+
+    # --- life
+
+    def spawn(self, function: Callable[[], object]) -> Any:
+        """Run ``function`` in a greenlet that ends with the account; what it raises is logged."""
+        greenlet = gevent.spawn(self._guarded, function)
+        self._greenlets.add(greenlet)
+        greenlet.rawlink(self._greenlets.discard)
+        return greenlet
+
+    def _guarded(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except UpstreamError as error:
+            log.info("account %s: %s", self.id, error)
+        except Exception:
+            log.exception("background work of account %s failed", self.id)
+
+    def close(self) -> None:
+        """End everything; the store is closed last."""
+        gevent.killall(list(self._greenlets), timeout=1)
+        _each(service.close for service in self.services.values())
+        self.close_session()
+        self.store.close()
+
+
+def _each(functions: Iterable[Callable[[], None]]) -> None:
+    for function in functions:
+        try:
+            function()
+        except Exception:
+            log.exception("closing a service failed")

@@ -1,0 +1,143 @@
+"""What the supervisor keeps of each worker, and how it forks one."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import signal
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jmapplug.workers import paths, plain
+
+if TYPE_CHECKING:
+    from jmapplug.settings import Settings
+    from jmapplug.workers.lines import ControlConnection
+
+log = logging.getLogger("jmapplug.workers")
+
+EXIT_GONE = 3
+"""A worker's exit status when its account does not exist: nobody waits at its socket any more."""
+
+LONG_LIFE = 10.0
+LONGEST_PAUSE = 30.0
+STOP_PATIENCE = 5.0
+
+# Reserved ids and what runs under them; every other id is an account's.
+MAINS = {
+    paths.ACCOUNTS: "jmapplug.registry.service:main",
+    paths.MANAGEMENT: "jmapplug.web.management.process:main",
+}
+ACCOUNT_MAIN = "jmapplug.workers.worker:main"
+
+
+@dataclass(slots=True)
+class Child:
+    """One account's socket, and its worker while there is one.
+
+    ``inherited``: a second listening descriptor (the management port). ``kept``: runs always, not only when asked for.
+    ``failures`` counts bad ends in a row; ``not_before`` is the monotonic time of the next start. ``waiting``: control
+    connections that are answered when the worker has ended.
+    """
+
+    id: str
+    listener: Any
+    kept: bool = False
+    inherited: int | None = None
+    pid: int | None = None
+    pidfd: int = -1
+    started: float = 0.0
+    born: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+    kill_at: float | None = None
+    removed: bool = False
+    waiting: list[ControlConnection] = field(default_factory=list)
+
+    def ended(self, code: int) -> None:
+        """Note a worker's end. A clean one needs no pause; the first bad one neither; then they grow."""
+        now = time.monotonic()
+        clean = code == 0 and not (self.kept and now - self.born < 1)
+        self.failures = 0 if clean else 1 if now - self.born > LONG_LIFE else self.failures + 1
+        self.not_before = now + pause_after(self.failures)
+        self.restarts += not clean
+        self.pid, self.pidfd, self.kill_at = None, -1, None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker, if it lives; the pidfd makes sure that it is this one."""
+        if self.pid is not None:
+            try:
+                signal.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                pass
+
+    def stop(self) -> None:
+        self.signal(signal.SIGTERM)
+        if self.pid is not None and self.kill_at is None:
+            self.kill_at = time.monotonic() + STOP_PATIENCE
+
+    def status(self) -> dict[str, Any]:
+        return {"id": self.id, "pid": self.pid, "started": self.started, "restarts": self.restarts}
+
+
+def pause_after(failures: int) -> float:
+    """Seconds before the next start after so many bad ends in a row."""
+    return 0.0 if failures <= 1 else min(0.25 * 2.0 ** min(failures - 2, 20), LONGEST_PAUSE)
+
+
+def fork(child: Child, settings: Settings) -> None:
+    """Fork the worker of ``child``. Raises OSError when the machine has no room for another process."""
+    plain.assert_no_hub()
+    gc.freeze()
+    parent = os.getpid()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = plain.fork()
+        if pid == 0:
+            _run(child, settings, parent)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    child.pid = pid
+    child.pidfd = os.pidfd_open(pid)
+    child.started, child.born = time.time(), time.monotonic()
+
+
+def _run(child: Child, settings: Settings, parent: int) -> None:
+    """The child's whole life; never returns. Nothing of the supervisor's stack may be unwound here."""
+    code = 70
+    try:
+        first = child.listener.fileno()
+        plain.close_all_but([first] if child.inherited is None else [first, child.inherited])
+        plain.reset_signals()
+        plain.die_with(parent)
+        code = main_of(child, first, settings)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def main_of(child: Child, listener: int, settings: Settings) -> int:
+    """Run the function that the table names for this id, with gevent sockets of the inherited descriptors.
+
+    An account's gets (listener, settings, account id); a reserved one (listener, settings); one with a second
+    descriptor gets that as ``listener``, and its Unix socket through ``workers.server.frames_listener()``.
+    """
+    from jmapplug.workers import server
+
+    module, _, name = MAINS.get(child.id, ACCOUNT_MAIN).partition(":")
+    function = getattr(importlib.import_module(module), name)
+    arguments: list[Any] = [server.serve_socket(listener), settings]
+    if child.inherited is not None:
+        server.set_frames_listener(arguments[0])
+        arguments[0] = server.serve_socket(child.inherited)
+    if child.id not in MAINS:
+        arguments.append(child.id)
+    return int(function(*arguments) or 0)

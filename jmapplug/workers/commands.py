@@ -1,0 +1,177 @@
+"""The commands of an account's worker: name → function (worker, request)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.jmap import dispatch
+from jmapplug.jmap.errors import MethodError
+from jmapplug.jmap.methods import Limits
+from jmapplug.jmap.request import trusted
+from jmapplug.store import uploads
+from jmapplug.workers.errors import NotFound
+from jmapplug.workers.server import Answer, Request
+
+if TYPE_CHECKING:
+    from jmapplug.workers.worker import Worker
+
+log = logging.getLogger("jmapplug.workers")
+
+
+def jmap(worker: Worker, request: Request) -> Answer:
+    """Header ``{"session_state", "limits"?, "run"?}``, payload a Request (or a run's body) that the front has checked.
+
+    Answers ``{"calls": [[method, seconds, error type or None], …]}`` and the Response (or the run's answer) as JSON.
+    """
+    header = request.header
+    limits = msgspec.convert(header["limits"], Limits) if header.get("limits") else worker.account.limits
+    parsed = trusted(request.payload)
+    calls: list[tuple[str, float, str | None]] = []
+
+    def on_call(name: str, seconds: float, error: str | None) -> None:
+        calls.append((name, seconds, error))
+
+    if header.get("run"):
+        outcome = dispatch.run(
+            parsed, worker.methods, worker.account_for, limits, error_map=upstream, on_error=defect, on_call=on_call
+        )
+        return {"calls": calls}, dispatch.encode_run(outcome, defect)
+    body = dispatch.execute(
+        parsed,
+        worker.methods,
+        worker.account_for,
+        limits,
+        session_state=header.get("session_state", ""),
+        error_map=upstream,
+        on_error=defect,
+        on_call=on_call,
+    )
+    return {"calls": calls}, body
+
+
+def upstream(error: Exception) -> MethodError | None:
+    """What a client hears of an upstream's failure; the operator reads the rest in the log (design law 2)."""
+    if not isinstance(error, UpstreamError):
+        return None
+    log.info("upstream: %s", error)
+    if isinstance(error, AuthenticationError):
+        return MethodError("serverUnavailable", "The mail server does not take the account's stored password.")
+    if error.temporary:
+        return MethodError("serverUnavailable", "The mail server cannot be reached at the moment.")
+    return MethodError("serverFail", "The mail server refused the request.")
+
+
+def defect(name: str, error: Exception) -> None:
+    log.error("%s failed: %s", name[:100], type(error).__name__, exc_info=error)
+
+
+def sync(worker: Worker, request: Request) -> Answer:
+    """One full pass, done when answered. Raises UpstreamError."""
+    worker.loop.sync()
+    return {}
+
+
+def setup(worker: Worker, request: Request) -> Answer:
+    """The first visible data, there when answered. Raises UpstreamError."""
+    worker.loop.setup()
+    return {}
+
+
+def status(worker: Worker, request: Request) -> Answer:
+    """``SyncLoop.status()`` and ``{"in_flight", "subscribers"}``. No network."""
+    server = worker.server
+    return worker.loop.status() | {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
+
+
+def blob(worker: Worker, request: Request) -> Answer:
+    """``{"blob_id"}`` → ``{"path", "size", "type", "name", "immutable"}``, a file to stream. Raises NotFound."""
+    ident = str(request.header.get("blob_id", ""))
+    resolve = worker.plugins.blobs.get(ident.partition("-")[0])
+    try:
+        found = resolve(worker.account, ident) if resolve else None
+    except KeyError:
+        found = None
+    if found is None:
+        raise NotFound("no such blob")
+    return {
+        "path": str(found.path),
+        "size": found.size,
+        "type": found.type,
+        "name": found.name,
+        "immutable": found.immutable,
+    }
+
+
+def upload_path(worker: Worker, request: Request) -> Answer:
+    """→ ``{"path"}``: the account's own folder to stream uploads into (name them after their blob id)."""
+    return {"path": str(worker.account.store.blobs.uploads)}
+
+
+def upload(worker: Worker, request: Request) -> Answer:
+    """``{"id": "f-<uuid>", "path", "type", "size"}`` → ``{"blob_id", "type", "size"}``.
+
+    ``path``: the complete file, in the folder that "upload_path" told; it is taken over under the blob's own name.
+    Raises NotFound for another folder, no file, or an id of another shape.
+    """
+    header, store = request.header, worker.account.store
+    ident, kind, size = str(header["id"]), str(header["type"]), int(header["size"])
+    given = Path(str(header["path"]))
+    try:
+        target = store.blobs.upload_path(ident)
+        if given.parent != target.parent:
+            raise NotFound("not an upload's path")
+        if given != target:
+            given.rename(target)
+    except (KeyError, FileNotFoundError):
+        raise NotFound("no such upload") from None
+    uploads.record(store, ident, kind, size, time.time())
+    return {"blob_id": ident, "type": kind, "size": size}
+
+
+def subscribe(worker: Worker, request: Request) -> Answer:
+    """``{"since": event id?}`` or ``{"states": {type: state}?}`` → ``{"states", "changed", "id"}``.
+
+    From now on this connection gets events ``{"changed": {type: state}, "id": n}``; ``changed`` is what it missed.
+    """
+    account = worker.account
+    request.connection.subscribed = True
+    changed = account.changed_since(request.header.get("since"), request.header.get("states") or {})
+    return {"states": account.states(), "changed": changed, "id": account.store.modseq}
+
+
+def unsubscribe(worker: Worker, request: Request) -> Answer:
+    request.connection.subscribed = False
+    return {}
+
+
+def stop(worker: Worker, request: Request) -> Answer:
+    """End after the requests under way."""
+    worker.stopping.set()
+    return {}
+
+
+def ping(worker: Worker, request: Request) -> Answer:
+    """The header and payload back."""
+    return request.header, request.payload
+
+
+COMMANDS: dict[str, Callable[[Worker, Request], Answer]] = {
+    "jmap": jmap,
+    "sync": sync,
+    "setup": setup,
+    "status": status,
+    "blob": blob,
+    "upload_path": upload_path,
+    "upload": upload,
+    "subscribe": subscribe,
+    "unsubscribe": unsubscribe,
+    "stop": stop,
+    "ping": ping,
+}

@@ -1,0 +1,280 @@
+"""The worker's loop for each service: wait → sync → publish → back off (design §6)."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+from gevent.lock import RLock
+
+from jmapplug.errors import AuthenticationError, JmapplugError, UpstreamError
+from jmapplug.hookspecs import SyncService
+from jmapplug.store.pace import breathe
+
+log = logging.getLogger("jmapplug.workers")
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+REFUSED_PAUSE = 60.0
+REPORT_PAUSE = 2.0
+CALM_PATIENCE = 0.25
+FIRST_REQUEST = 0.03
+
+
+class Busy(Protocol):
+    """What the loop asks of the server: let requests go first."""
+
+    in_flight: int
+    calm: Event
+
+
+def pause_after(failures: int, refused: bool) -> float:
+    """Seconds until the next try after so many failures in a row; ``refused``: the credentials are not taken."""
+    pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE)
+    return max(pause, REFUSED_PAUSE) if refused else pause
+
+
+class Line:
+    """One service's loop. Passes and background slices take turns; ``last_sync`` is in unix seconds."""
+
+    def __init__(
+        self,
+        service: SyncService,
+        busy: Busy,
+        interval: float,
+        on_pass: Callable[[], None],
+        on_refused: Callable[[], None],
+    ) -> None:
+        self.service = service
+        self.error: str | None = None
+        self.last_sync: float | None = None
+        self.working = True
+        self._busy = busy
+        self._interval = interval
+        self._on_pass = on_pass
+        self._on_refused = on_refused
+        self._turn = RLock()
+        self._begun = 0
+        self._failures = 0
+        self._refused = False
+        self._set_up = False
+        self._due = Event()
+
+    # --- what commands ask for
+
+    def setup(self) -> None:
+        """The first visible data, once in this worker's life. Raises UpstreamError."""
+        with self._turn:
+            if not self._set_up:
+                self._noting(self.service.setup)
+                self._set_up = True
+
+    def sync(self) -> None:
+        """A pass that begins after this call, whoever begins it. Raises UpstreamError."""
+        seen = self._begun
+        with self._turn:
+            if self._begun > seen and self.error is None:
+                return
+            self._pass()
+
+    # --- the loop
+
+    def run(self) -> None:
+        """Forever: passes, each as soon as the service says that one is due."""
+        # A worker is forked because somebody waits: that request first.
+        gevent.sleep(FIRST_REQUEST)
+        self._let_requests_first()
+        while True:
+            try:
+                if not self._set_up and not self.service.status().get("messages"):
+                    self.setup()
+                self.sync()
+                # Told of a change or not: after JMAP_SYNC_INTERVAL seconds a pass is due.
+                self.service.wait(self._interval)
+            except UpstreamError as error:
+                self._failed(error)
+                gevent.sleep(pause_after(self._failures, self._refused))
+                if self._refused:
+                    self._on_refused()
+            except Exception:
+                # A defect of ours in one pass must not end synchronisation for good.
+                log.exception("a sync pass failed")
+                self._failed(UpstreamError("internal error"))
+                gevent.sleep(pause_after(self._failures, False))
+
+    def _pass(self) -> None:
+        self._begun += 1
+        self.working = True
+        try:
+            self._noting(self.service.sync)
+        finally:
+            self.working = False
+        self.last_sync = time.time()
+        self._failures = 0
+        self._due.set()
+        self._on_pass()
+
+    def _noting(self, step: Callable[[], None]) -> None:
+        """Run a step that goes upstream; remember what it says."""
+        try:
+            step()
+        except UpstreamError as error:
+            self.error = str(error)
+            self._refused = isinstance(error, AuthenticationError)
+            raise
+        self.error, self._refused = None, False
+
+    def _failed(self, error: UpstreamError) -> None:
+        self.error = str(error)
+        self._refused = isinstance(error, AuthenticationError)
+        self._failures += 1
+        self.working = False
+        self._on_pass()
+
+    # --- background work
+
+    def background(self) -> None:
+        """Forever: slices of background work while there is some, requests and passes first."""
+        failures = 0
+        while True:
+            self._due.wait()
+            self._let_requests_first()
+            try:
+                with self._turn:
+                    more = self.service.background()
+                failures = 0
+            except UpstreamError as error:
+                failures += 1
+                log.info("background work: %s", error)
+                gevent.sleep(pause_after(failures, isinstance(error, AuthenticationError)))
+                continue
+            except Exception:
+                failures += 1
+                log.exception("background work failed")
+                gevent.sleep(pause_after(failures, False))
+                continue
+            if not more:
+                self._due.clear()
+            self._on_pass()
+            breathe()
+
+    def _let_requests_first(self) -> None:
+        if self._busy.in_flight:
+            self._busy.calm.wait(CALM_PATIENCE)
+
+    @property
+    def unfinished(self) -> bool:
+        """A pass is under way or background work is left: an idle worker stays for it."""
+        return (self.working or self._due.is_set()) and not self._failures
+
+
+class SyncLoop:
+    """All services of an account, and the reports about them to ``__accounts__``."""
+
+    def __init__(
+        self,
+        services: dict[str, SyncService],
+        busy: Busy,
+        interval: float,
+        report: Callable[[dict[str, Any]], None],
+        refresh: Callable[[], None],
+        offers: Callable[[], list[str]],
+    ) -> None:
+        self._report = report
+        self._offers = offers
+        self._news = Event()
+        self._greenlets: list[Any] = []
+        self._trimmed = False
+        self.lines = {urn: Line(service, busy, interval, self._passed, refresh) for urn, service in services.items()}
+
+    def start(self) -> None:
+        self._greenlets.append(gevent.spawn(self._reports))
+        for line in self.lines.values():
+            self._greenlets += [gevent.spawn(line.run), gevent.spawn(line.background)]
+
+    def stop(self) -> None:
+        gevent.killall(self._greenlets, timeout=2)
+
+    def setup(self) -> None:
+        """Raises UpstreamError."""
+        try:
+            for line in self.lines.values():
+                line.setup()
+        finally:
+            self.report()
+
+    def sync(self) -> None:
+        """One full pass of every service; raises the first UpstreamError after all were tried."""
+        failed: UpstreamError | None = None
+        for line in self.lines.values():
+            try:
+                line.sync()
+            except UpstreamError as error:
+                failed = failed or error
+        self.report()
+        if failed is not None:
+            raise failed
+
+    @property
+    def unfinished(self) -> bool:
+        return any(line.unfinished for line in self.lines.values())
+
+    def status(self) -> dict[str, Any]:
+        """``{"folders", "messages", "pending", "unindexed", "phase",
+        "last_sync", "error", "offers", "services": {urn: …}}``; no network."""
+        each = {urn: line.service.status() for urn, line in self.lines.items()}
+        lines = self.lines.values()
+        synced = [line.last_sync for line in lines]
+        return {
+            "folders": sum(int(one.get("folders", 0)) for one in each.values()),
+            "messages": sum(int(one.get("messages", 0)) for one in each.values()),
+            "pending": sum(int(one.get("pending", 0)) for one in each.values()),
+            "unindexed": sum(int(one.get("unindexed", 0)) for one in each.values()),
+            "phase": next((one["phase"] for one in each.values() if one.get("phase")), "idle"),
+            "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
+            "error": next((line.error for line in lines if line.error), None),
+            "offers": self._offers(),
+            "services": each,
+        }
+
+    # --- reports
+
+    def _passed(self) -> None:
+        self._news.set()
+        if self.unfinished:
+            self._trimmed = False
+        elif not self._trimmed:
+            self._trimmed = True
+            trim_memory()
+
+    def _reports(self) -> None:
+        while True:
+            self._news.wait()
+            self.report()
+            gevent.sleep(REPORT_PAUSE)
+
+    def report(self) -> None:
+        """Tell ``__accounts__`` how things are; that it is away for a moment is no reason to stop."""
+        self._news.clear()
+        try:
+            status = self.status()
+            del status["services"]
+            self._report(status)
+        except JmapplugError as error:
+            log.info("no report: %s", error)
+        except Exception:
+            log.exception("no report")
+
+
+def trim_memory() -> None:
+    """Give freed memory back to the system (process rule 7); only glibc can. What was frozen before the fork stays."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,133 @@
+"""The account object of a worker: settings, session, events, the lock of its folder."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from jmapplug.errors import UpstreamError
+from jmapplug.hookspecs import Capability
+from jmapplug.settings import load
+from jmapplug.workers.account import Account, AccountLock
+from jmapplug.workers.errors import WorkerUnavailable
+
+
+class Fields(msgspec.Struct, frozen=True):
+    password: str
+    port: int = 1
+
+
+class Session:
+    def __init__(self, settings):
+        self.settings = settings
+        self.mail = "mail" if settings.port == 1 else None
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+
+class Backend:
+    type = "house"
+    settings = Fields
+
+    def open(self, settings, email):
+        if settings.port == 0:
+            raise UpstreamError("no way")
+        return Session(settings)
+
+
+RECORD = {"accountid": "alice", "email": "a@b", "type": "house", "settings": {"password": "x", "port": "1"}}
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def make(events=None, **more):
+        services = SimpleNamespace(close=lambda: made_closed.append(1))
+        capability = Capability("urn:x", types=("A", "B"), service=lambda account: services)
+        plugins = SimpleNamespace(
+            backends={"house": Backend}, schemas=[], types=frozenset({"A", "B"}), capabilities={"urn:x": capability}
+        )
+        settings = load({"JMAP_DATADIR": str(tmp_path)})
+        account = Account(RECORD | more, settings, plugins, events.append if events is not None else lambda body: None)
+        made.append(account)
+        return account
+
+    made_closed: list[int] = []
+    yield make
+    for account in made:
+        account.close()
+    assert len(made_closed) == len(made)
+
+
+def test_settings_are_the_backends_own_type(make):
+    assert make().settings == Fields(password="x", port=1)
+
+
+@pytest.mark.parametrize("more", [{"type": "nothing"}, {"settings": {"port": 1}}])
+def test_an_account_that_no_plugin_can_serve_is_a_lasting_upstream_error_without_secrets(make, more):
+    with pytest.raises(UpstreamError) as caught:
+        make(**more)
+    assert not caught.value.temporary
+
+
+def test_the_session_is_opened_once_and_anew_with_changed_settings_only(make):
+    account = make()
+    session = account.session
+    account.refresh(dict(RECORD))
+    assert account.session is session
+    account.refresh(RECORD | {"settings": {"password": "y"}})
+    assert session.closed
+    assert account.session.settings.password == "y"
+
+
+def test_an_account_without_mail_says_so(make):
+    account = make(settings={"password": "x", "port": 2})
+    assert account.offers() == []
+    with pytest.raises(UpstreamError, match="no mail"):
+        account.mail_source()
+    assert make().mail_source() == "mail"
+
+
+def test_a_session_that_cannot_be_opened_offers_nothing(make):
+    assert make(settings={"password": "x", "port": 0}).offers() == []
+
+
+def test_each_state_is_told_once(make):
+    events = []
+    account = make(events)
+    account.store.commit(lambda change: change.touch("A"))
+    account.publish({"A": account.store.state("A")})
+    account.store.commit(lambda change: change.touch("B"))
+    assert [list(event["changed"]) for event in events] == [["A"], ["B"]]
+    assert events[0]["id"] < events[1]["id"]
+
+
+def test_what_changed_since_an_event_or_since_known_states(make):
+    account = make()
+    before = account.states()
+    account.store.commit(lambda change: change.touch("A"))
+    first = account.store.modseq
+    account.store.commit(lambda change: change.touch("B"))
+    now = account.states()
+    assert account.changed_since(None, {}) == {}
+    assert account.changed_since(first, {}) == {"B": now["B"]}
+    assert account.changed_since(0, {}) == now
+    assert account.changed_since(None, before) == now
+    assert account.changed_since(None, now) == {}
+    # An event id above all that was handed out belongs to a cache that is gone: everything may have changed.
+    assert account.changed_since(10**9, {}) == now
+
+
+def test_a_folder_has_one_owner_at_a_time(tmp_path):
+    first, second = AccountLock(tmp_path / "a"), AccountLock(tmp_path / "a")
+    first.take()
+    with pytest.raises(WorkerUnavailable):
+        second.take(patience=0)
+    first.release()
+    second.take(patience=0)
+    second.release()

@@ -1,0 +1,219 @@
+"""The worker's loop with services that do as they are told: turns, back-off, requests first, reports."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.workers import sync as sync_module
+from jmapplug.workers.sync import Line, SyncLoop, pause_after
+
+
+class Busy:
+    def __init__(self):
+        self.in_flight = 0
+        self.calm = Event()
+        self.calm.set()
+
+
+class Service:
+    """Notes what is asked of it; ``gate`` holds a pass until it is set."""
+
+    def __init__(self):
+        self.log = []
+        self.error = None
+        self.gate = Event()
+        self.gate.set()
+        self.slices = 0
+        self.told = Event()
+        self.inside = 0
+
+    def _enter(self, what):
+        self.inside += 1
+        assert self.inside == 1, "passes and slices take turns"
+        self.log.append(what)
+        self.gate.wait()
+        self.inside -= 1
+        if self.error:
+            raise type(self.error)(*self.error.args)
+
+    def setup(self):
+        self._enter("setup")
+
+    def sync(self):
+        self._enter("sync")
+
+    def background(self):
+        self._enter("slice")
+        self.slices -= 1
+        return self.slices > 0
+
+    def wait(self, timeout):
+        self.told.wait()
+        self.told.clear()
+        return True
+
+    def status(self):
+        return {"folders": 2, "messages": 0, "phase": "idle"}
+
+    def close(self):
+        pass
+
+
+def until(condition):
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)
+
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+@pytest.fixture
+def busy():
+    return Busy()
+
+
+@pytest.fixture
+def line(service, busy):
+    return Line(service, busy, 30, lambda: None, lambda: None)
+
+
+@pytest.fixture
+def run():
+    greenlets = []
+
+    def run(*functions):
+        greenlets.extend(gevent.spawn(function) for function in functions)
+        return greenlets[-1]
+
+    yield run
+    gevent.killall(greenlets)
+
+
+def test_pauses_grow_from_a_second_to_five_minutes_and_refused_credentials_wait_a_minute_at_least():
+    assert [pause_after(n, False) for n in (1, 2, 3, 20, 9999)] == [1, 2, 4, 300, 300]
+    assert [pause_after(n, True) for n in (1, 2, 20)] == [60, 60, 300]
+
+
+def test_a_new_account_is_set_up_then_synchronised_and_again_when_told(line, service, run):
+    run(line.run)
+    until(lambda: service.log == ["setup", "sync"])
+    service.told.set()
+    until(lambda: service.log == ["setup", "sync", "sync"])
+    assert line.last_sync
+
+
+def test_callers_who_ask_during_a_pass_share_the_one_that_begins_after_they_asked(line, service, run):
+    service.gate.clear()
+    first = run(line.sync)
+    until(lambda: service.log == ["sync"])
+    others = [run(line.sync) for _ in range(5)]
+    gevent.sleep(0)
+    service.gate.set()
+    gevent.joinall([first, *others], timeout=10, raise_error=True)
+    assert service.log == ["sync", "sync"]
+
+
+def test_a_pass_that_fails_is_the_error_of_who_asked_and_is_remembered_until_one_succeeds(line, service):
+    service.error = UpstreamError("away")
+    with pytest.raises(UpstreamError, match="away"):
+        line.sync()
+    assert line.error == "away"
+    service.error = None
+    line.sync()
+    assert line.error is None
+
+
+def test_those_who_waited_for_a_failing_pass_do_not_take_it_for_a_good_one(line, service, run):
+    service.gate.clear()
+    service.error = UpstreamError("away")
+    waiting = [run(line.sync) for _ in range(3)]
+    until(lambda: service.log == ["sync"])
+    service.gate.set()
+    gevent.joinall(waiting, timeout=10)
+    assert [type(greenlet.exception) for greenlet in waiting] == [UpstreamError] * 3
+
+
+def test_setup_is_done_once_however_often_it_is_asked_for(line, service, run):
+    askers = [run(line.setup) for _ in range(5)]
+    gevent.joinall(askers, timeout=10, raise_error=True)
+    assert service.log == ["setup"]
+
+
+def test_background_work_follows_a_pass_to_its_end_in_turns_with_further_passes(line, service, run):
+    service.slices = 4
+    run(line.run, line.background)
+    until(lambda: service.slices == 0)
+    line.sync()
+    until(lambda: service.log.count("slice") >= 4)
+    assert service.log[:2] == ["setup", "sync"]
+
+
+def test_background_work_lets_requests_go_first(line, service, busy, run, monkeypatch):
+    monkeypatch.setattr(sync_module, "CALM_PATIENCE", 10)
+    busy.in_flight = 1
+    busy.calm.clear()
+    run(line.background)
+    line.sync()
+    for _ in range(20):
+        gevent.sleep(0)
+    assert service.log == ["sync"]
+    busy.in_flight = 0
+    busy.calm.set()
+    until(lambda: service.log == ["sync", "slice"])
+
+
+def test_an_account_with_work_left_is_unfinished_and_a_failing_one_is_not(line, service, run):
+    service.gate.clear()
+    pass_ = run(line.sync)
+    until(lambda: service.log == ["sync"])
+    assert line.unfinished
+    service.gate.set()
+    pass_.join(10)
+    assert line.unfinished  # background work may be left: nobody has asked yet
+    service.slices = 1
+    run(line.background)
+    until(lambda: not line.unfinished)
+
+
+def test_the_loop_backs_off_asks_for_better_credentials_and_goes_on(service, busy, run, monkeypatch):
+    asked, pauses = [], []
+    line = Line(service, busy, 30, lambda: None, lambda: asked.append(1))
+    monkeypatch.setattr(sync_module, "pause_after", lambda *args: pauses.append(args) or 0.001)
+    service.error = AuthenticationError("refused")
+    run(line.run)
+    until(lambda: len(asked) >= 3)
+    assert pauses[:3] == [(1, True), (2, True), (3, True)]
+    service.error = None
+    until(lambda: line.last_sync)
+    assert line.error is None
+
+
+def test_a_defect_in_a_pass_does_not_end_synchronisation(line, service, run, monkeypatch):
+    monkeypatch.setattr(sync_module, "pause_after", lambda *args: 0)
+    service.error = KeyError("defect")
+    run(line.run)
+    until(lambda: len(service.log) > 3)
+    assert "defect" not in str(line.error)
+    service.error = None
+    until(lambda: line.last_sync)
+
+
+def test_reports_tell_the_whole_account(service, busy):
+    reports = []
+    loop = SyncLoop({"urn": service}, busy, 30, reports.append, lambda: None, lambda: ["mail"])
+    loop.sync()
+    service.error = UpstreamError("away")
+    with pytest.raises(UpstreamError):
+        loop.sync()
+    assert [(report["folders"], report["error"], report["offers"]) for report in reports] == [
+        (2, None, ["mail"]),
+        (2, "away", ["mail"]),
+    ]
+    assert "services" not in reports[0]
+    assert loop.status()["services"]["urn"]["folders"] == 2
