@@ -1,0 +1,90 @@
+"""What the mail capability declares: methods, Session objects, tables, blobs, push types, its service."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jmapplug.capabilities.mail import blobs, email_query, mailbox, snippet, thread
+from jmapplug.capabilities.mail.email_changes import email_changes
+from jmapplug.capabilities.mail.email_get import email_get
+from jmapplug.capabilities.mail.email_parse import email_parse
+from jmapplug.capabilities.mail.index import index_slice
+from jmapplug.capabilities.mail.service import MailService
+from jmapplug.capabilities.mail.sorts import SORT_FIELDS
+from jmapplug.hookspecs import AccountInfo, Capability, Schema
+from jmapplug.jmap.errors import MethodError
+from jmapplug.jmap.methods import Args, Call, Handler, Method, Reply
+
+URN = "urn:ietf:params:jmap:mail"
+FOLDER = Path(__file__).parent
+
+MAX_MAILBOX_NAME = 200
+"""Octets; RFC 8621 §1.3.1 wants 100 at least, and IMAP servers take 255 of modified UTF-7, which is longer."""
+MAX_ATTACHMENTS = 50_000_000
+
+
+def account_value(info: AccountInfo) -> dict[str, Any] | None:
+    """RFC 8621 §1.3.1. An account that has not told what it offers yet (it is being set up) is taken to have mail."""
+    if info.offers and "mail" not in info.offers:
+        return None
+    return {
+        "maxMailboxesPerEmail": None,
+        "maxMailboxDepth": None,
+        "maxSizeMailboxName": MAX_MAILBOX_NAME,
+        "maxSizeAttachmentsPerEmail": MAX_ATTACHMENTS,
+        "emailQuerySortOptions": [name for name in SORT_FIELDS if name != "id"],
+        "mayCreateTopLevelMailbox": not info.read_only,
+    }
+
+
+def service(account: Any) -> MailService | None:
+    return MailService(account, (index_slice, uploads_slice)) if "mail" in account.offers() else None
+
+
+def uploads_slice(account: Any) -> bool:
+    """Background work: uploads whose time is over go."""
+    return blobs.prune_uploads(account) > 0
+
+
+def read_only(call: Call, args: Args) -> Reply:
+    """RFC 8620 §5.3 accountReadOnly: accounts are announced ``isReadOnly``, and nothing here writes upstream."""
+    raise MethodError("accountReadOnly", "This account is read-only.")
+
+
+READING: dict[str, Handler] = {
+    "Mailbox/get": mailbox.get,
+    "Mailbox/changes": mailbox.changes,
+    "Mailbox/query": mailbox.query,
+    "Mailbox/queryChanges": mailbox.query_changes,
+    "Thread/get": thread.get,
+    "Thread/changes": thread.changes,
+    "Email/get": email_get,
+    "Email/changes": email_changes,
+    "Email/query": email_query.query,
+    "Email/queryChanges": email_query.query_changes,
+    "Email/parse": email_parse,
+    "SearchSnippet/get": snippet.get,
+}
+WRITING: dict[str, Handler] = dict.fromkeys(("Mailbox/set", "Email/set", "Email/import", "Email/copy"), read_only)
+
+_method = partial(Method, capability=URN)
+
+
+def _script(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+MAIL = Capability(
+    urn=URN,
+    methods=(
+        *(_method(name, handler) for name, handler in READING.items()),
+        *(_method(name, handler, writes=True) for name, handler in WRITING.items()),
+    ),
+    account_value=account_value,
+    schema=Schema(own=(_script("own_1.sql"),), cache=(_script("cache_1.sql"), _script("cache_2.sql"))),
+    types=("Mailbox", "Thread", "Email", "EmailDelivery"),
+    blobs=blobs.PREFIXES,
+    service=service,
+)

@@ -1,0 +1,245 @@
+"""The mail capability's part in the worker's loop (``hookspecs.SyncService``): passes, history, waiting, status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gevent.event import Event
+from gevent.lock import RLock
+
+from jmapplug.backends import Folder, Watch
+from jmapplug.capabilities.mail import details, tokens
+from jmapplug.capabilities.mail.link import Fetcher, settling_folders
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import search as search_sql
+from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.sync_pass import Pass
+from jmapplug.errors import UpstreamError
+
+HISTORY = 200
+PUBLISH_EVERY = 5.0
+BIG_CACHE_KB = 16_384
+UPKEEP_EVERY = 86_400.0
+UPKEEP_SLICE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Without CONDSTORE a STATUS does not tell of changed flags (mail-rules 21); these signs do.
+
+    ``waited``: the pass follows a wait; any other was asked for, or is a worker's first, and looks at everything.
+    ``told``: something happened in INBOX. ``unseen``: each folder's UNSEEN as it was last told, kept up here.
+    """
+
+    condstore: bool
+    waited: bool
+    told: bool
+    unseen: dict[bytes, int | None]
+
+    def suspects(self, folder: Folder) -> bool:
+        if self.condstore:
+            return False
+        known = self.unseen.get(folder.key, folder.unseen)
+        self.unseen[folder.key] = folder.unseen
+        return not self.waited or known != folder.unseen or (self.told and folder.role == "inbox")
+
+
+class MailService:
+    """Keeps one account's store in step with its upstream. ``slices``: further background work, when history is done.
+
+    Each of ``slices`` is called with the account and says whether it has more to do (the text index).
+    """
+
+    def __init__(
+        self,
+        account: Any,
+        slices: Sequence[Callable[[Any], bool]] = (),
+        *,
+        flags_age: tuple[float, float] = (86_400.0, 600.0),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.account = account
+        self.flags_age = flags_age
+        self._slices = tuple(slices)
+        self._clock = clock
+        self._lock = RLock()
+        self._watch: Watch | None = None
+        self._wake = Event()
+        self._phase = "idle"
+        self._published = 0.0
+        self._history: dict[int, set[int]] = {}
+        self._upkeep: tuple[float, int] = (0.0, -1)
+        self._boosted = False
+        self._waited = self._told = False
+        self._unseen: dict[bytes, int | None] = {}
+        self._closed = False
+        if account.store.on_change is None:
+            account.store.on_change = account.publish
+
+    # --- SyncService -----------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Mailboxes and the newest 50 of INBOX. Raises UpstreamError."""
+        with self._lock:
+            self._run("setup", lambda one: one.setup(), live=True)
+
+    def sync(self) -> None:
+        """One full pass (``sync_pass``). Raises UpstreamError."""
+        with self._lock:
+            first = self._is_first()
+            if first:
+                self._boost(True)
+            self._run("listing" if first else "sync", lambda one: one.run(), live=not first)
+            self._history = {mid: set() for mid in self._mailboxes()}
+
+    def background(self) -> bool:
+        """One slice of history, else of upkeep or of ``slices``; False when nothing is left. Raises UpstreamError."""
+        with self._lock:
+            if self._closed:
+                return False
+            if self._history and self._history_slice():
+                return True
+            self._boost(False)
+            self.account.store.announce()
+            if self._upkeep_slice() or any(one(self.account) for one in self._slices):
+                return True
+            self._rest()
+            return False
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a change in INBOX (IDLE), where the upstream can; True when a pass is due. Raises UpstreamError."""
+        if self._watch is None:
+            self._watch = self._open_watch()
+            if self._watch is not None:
+                # Between the last pass and this moment something may have come.
+                self._waited = self._told = True
+                return True
+        if self._watch is None:
+            self._wake.wait(timeout)
+            self._waited = True
+            return False
+        try:
+            told = self._watch.wait(timeout)
+            # Only now: a pass during the wait is one that was asked for.
+            self._waited, self._told = True, self._told or told
+            return told
+        except UpstreamError:
+            self._close_watch()
+            raise
+
+    def status(self) -> dict[str, Any]:
+        """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``."""
+        store = self.account.store
+        rows = boxes_sql.rows(store)
+        return {
+            "folders": len(rows),
+            "messages": sum(max(row.messages or 0, row.total_emails) for row in rows),
+            "pending": sql.pending_count(store),
+            "unindexed": search_sql.unindexed(store),
+            "phase": self._phase,
+        }
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        self._close_watch()
+
+    # --- passes ----------------------------------------------------------------------------------------------------
+
+    def _is_first(self) -> bool:
+        return all(row.uidnext is None for row in boxes_sql.rows(self.account.store))
+
+    def _run(self, phase: str, work: Callable[[Pass], None], *, live: bool) -> None:
+        self._phase = phase
+        try:
+            source = self.account.mail_source()
+            told = Suspicion(source.features.condstore, self._waited, self._told, self._unseen)
+            self._waited = self._told = False
+            work(Pass(self.account.store, source, lambda: self._progress(live), self.flags_age, told.suspects))
+        finally:
+            self._phase = "idle"
+            # What was applied before a failure is true as well.
+            self._announce()
+
+    def _progress(self, live: bool) -> None:
+        """Live changes are told at once, a first sync's at most every 5 s (mail-rules 20)."""
+        if live or self._clock() - self._published >= PUBLISH_EVERY:
+            self._announce()
+
+    def _announce(self) -> None:
+        self._published = self._clock()
+        self.account.store.announce()
+
+    # --- history ---------------------------------------------------------------------------------------------------
+
+    def _mailboxes(self) -> list[int]:
+        store = self.account.store
+        return [row.mid for row in boxes_sql.rows(store) if sql.newest_pending(store, row.mid) is not None]
+
+    def _history_slice(self) -> bool:
+        """Details of the newest copies that wait for them, of the folder whose newest is the newest of all."""
+        store = self.account.store
+        rows = {row.mid: row for row in boxes_sql.rows(store)}
+        due = [(when, mid) for mid in self._history if (when := sql.newest_pending(store, mid)) is not None]
+        for _, mid in sorted(due, reverse=True):
+            # What upstream did not give this time is left to the next pass, which sees it vanish.
+            tried = self._history[mid]
+            uids = [one.uid for one in sql.pending(store, mid, HISTORY, tried)] if mid in rows else []
+            if not uids:
+                del self._history[mid]
+                continue
+            self._phase = "history"
+            fetcher = Fetcher(
+                store,
+                self.account.mail_source(),
+                settling_folders(store, list(rows.values())),
+                lambda count: self._progress(False),
+            )
+            done = fetcher.fetch(rows[mid], uids, background=True)
+            if done < len(uids):
+                tried.update(uids)
+            return True
+        self._history = {}
+        self._phase = "idle"
+        return False
+
+    def _rest(self) -> None:
+        """Nothing is left to do: what only makes mass work faster goes."""
+        details.forget()
+        tokens.fold.cache_clear()
+        self.account.store.rest()
+
+    def _boost(self, on: bool) -> None:
+        if on != self._boosted:
+            self._boosted = on
+            for database in (self.account.store.own, self.account.store.cache):
+                database.page_cache(*((BIG_CACHE_KB,) if on else ()))
+
+    # --- upkeep ----------------------------------------------------------------------------------------------------
+
+    def _upkeep_slice(self) -> bool:
+        """Once a day: old tombstones, and what own.sqlite3 remembers of Emails that nobody remembers any more."""
+        due, after = self._upkeep
+        if after < 0 and self._clock() < due:
+            return False
+        if after < 0:
+            if self.account.store.prune():
+                return True
+            after = 0
+        last = sql.forget_unbound(self.account.store, after, UPKEEP_SLICE)
+        self._upkeep = (due, last) if last is not None else (self._clock() + UPKEEP_EVERY, -1)
+        return last is not None
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    def _open_watch(self) -> Watch | None:
+        inbox = next((row for row in boxes_sql.rows(self.account.store) if row.role == "inbox"), None)
+        return None if inbox is None or self._closed else self.account.mail_source().watch(inbox.key)
+
+    def _close_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()

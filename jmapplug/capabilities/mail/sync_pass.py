@@ -1,0 +1,399 @@
+"""One pass over an account's folders (design §6, mail-rules 6, 18-22).
+
+Order: folders → new messages and flags of *all* changed folders → details of what is new → whatever takes Emails out of
+sight (vanished, hidden, folders that are gone) → sync points. An Email that lost its last copy stays in sight until
+then (*limbo*), so another client's move is a move. Killed anywhere, the next pass begins at the old sync points.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from jmapplug.backends import Changes, Folder, Item, MailSource, SyncPoint
+from jmapplug.capabilities.mail import folders as boxes_plan
+from jmapplug.capabilities.mail import ids, plan
+from jmapplug.capabilities.mail.apply import Folders, resettle
+from jmapplug.capabilities.mail.details import facts_of
+from jmapplug.capabilities.mail.link import Fetcher, settling_folders
+from jmapplug.capabilities.mail.plan import FlagChange, slices
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.errors import UpstreamError
+from jmapplug.store.account import Change, Store
+from jmapplug.store.pace import breathe
+
+NEWEST = 50
+LIVE = 500
+SLICE = 500
+SETTLE = 100
+
+
+class Pass:
+    """One pass. ``progress`` is called after each step that may have changed something (publishing is its business).
+
+    ``flags_age``: after how many seconds a folder's flags are compared in full: (with CONDSTORE, without).
+    ``suspects``: whether a folder's flags may have changed although its STATUS does not say so.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        source: MailSource,
+        progress: Callable[[], None],
+        flags_age: tuple[float, float] = (86_400.0, 600.0),
+        suspects: Callable[[Folder], bool] = lambda folder: False,
+    ) -> None:
+        self.store = store
+        self.source = source
+        self.rows: dict[int, Row] = {}
+        self.fetcher = Fetcher(store, source, Folders(store.salt, {}, None), lambda count: progress())
+        self._progress = progress
+        self._flags_age = flags_age
+        self._suspects = suspects
+        self._going: dict[int, list[int]] = {}
+        self._hiding: dict[int, list[FlagChange]] = {}
+        self._points: dict[int, tuple[SyncPoint, int | None]] = {}
+        self._first: set[int] = set()
+        self._reset: set[int] = set()
+
+    # --- the pass --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All of it. Raises UpstreamError; what was applied until then stays."""
+        gone = self.boxes(self.source.folders())
+        shut = [row for row in self.rows.values() if not row.selectable and row.uidvalidity is not None]
+        for row in shut:
+            # Deleted above its children (RFC 9051 §6.3.5): the Mailbox stays, its messages are gone.
+            self._going[row.mid] = [*sql.known_uids(self.store, row.mid), *sql.ghosts(self.store, row.mid)]
+        self._read_changed(self._listing)
+        self._arrive()
+        for _ in range(2):
+            if not self._rescue(gone):
+                break
+        self._vanish(gone)
+        for row in shut:
+            self.store.commit(lambda change, mid=row.mid: boxes_sql.set_validity(change.txn, mid, None), announce=False)  # type: ignore[misc]
+        self._finish()
+
+    def setup(self) -> None:
+        """The newest of INBOX, and nothing else."""
+        self.boxes(self.source.folders())
+        inbox = next((folder for folder in self._listing if folder.role == "inbox"), None)
+        row = self._row(inbox) if inbox is not None else None
+        if inbox is None or row is None or inbox.uidvalidity is None or row.uidnext is not None:
+            return
+        if row.uidvalidity not in (None, inbox.uidvalidity):
+            return
+        self._check_restored(row, inbox.uidvalidity, inbox.uidnext or 0)
+        items = self.source.newest(inbox.key, NEWEST)
+        self._insert(row, items, inbox.uidvalidity)
+        self._fetch_newest(row.mid, NEWEST)
+
+    # --- folders ---------------------------------------------------------------------------------------------------
+
+    def boxes(self, listing: Sequence[Folder]) -> list[Row]:
+        """Make Mailboxes of the listing; those that are gone (their Emails are still in sight)."""
+        if not listing:
+            # There is an INBOX always (RFC 3501 §5.1): this is no answer, and must not empty the account.
+            raise UpstreamError("the server lists no mailbox at all")
+        self._listing = plan.order([folder for folder in listing if folder.selectable and folder.exists])
+        known = boxes_sql.bindings(self.store)
+        renames = self._proved_renames(boxes_plan.rename_candidates(listing, known))
+        boxes = boxes_plan.plan_boxes(listing, known, renames)
+        mids = boxes_sql.bind(self.store, boxes, known)
+        live = boxes_sql.rows(self.store)
+
+        def work(change: Change) -> None:
+            boxes_sql.save(change, self.store, boxes, mids, live)
+            trash = next((mids[box.key] for box in boxes if box.role == "trash"), None)
+            before = next((row.mid for row in live if row.role == "trash"), None)
+            if trash != before:
+                boxes_sql.recount(change, before, trash)
+
+        self.store.commit(work, announce=False)
+        self._load_rows()
+        there = set(mids.values())
+        return [row for row in self.rows.values() if row.mid not in there]
+
+    def _load_rows(self) -> None:
+        rows = boxes_sql.rows(self.store)
+        self.rows = {row.mid: row for row in rows}
+        self._by_key = {row.key: row.mid for row in rows}
+        self.fetcher.folders = settling_folders(self.store, rows)
+
+    def _row(self, folder: Folder) -> Row | None:
+        mid = self._by_key.get(folder.key)
+        return None if mid is None else self.rows.get(mid)
+
+    def _proved_renames(self, candidates: Sequence[tuple[Folder, int]]) -> dict[bytes, int]:
+        """Renames seen from outside: three sampled UIDs are the same messages (mail-rules 6)."""
+        proved: dict[bytes, int] = {}
+        for folder, mid in candidates:
+            if folder.key in proved or mid in proved.values():
+                continue
+            wanted = dict(sql.sample(self.store, mid))
+            if len(wanted) < 3:
+                continue
+            same = 0
+            for batch in self.source.details(folder.key, list(wanted)):
+                for detail in batch:
+                    content = facts_of(detail, self.store.salt).content
+                    same += sql.is_evidence(self.store.own, content, wanted.get(detail.uid, 0))
+            if same == len(wanted):
+                proved[folder.key] = mid
+        return proved
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def _read_changed(self, listing: Sequence[Folder]) -> None:
+        for folder in listing:
+            row = self._row(folder)
+            if row is None or row.mid in self._points:
+                continue
+            full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
+            if full or plan.is_changed(folder, row.known):
+                self._read(row, full)
+                self._progress()
+                breathe()
+
+    def _flags_due(self, row: Row) -> bool:
+        age = self._flags_age[0 if self.source.features.condstore else 1]
+        return row.uidnext is not None and time.time() - row.full_flags_at >= age
+
+    def _read(self, row: Row, full_flags: bool) -> None:
+        point = row.known.point
+        since = msgspec.structs.replace(point, highestmodseq=0) if point is not None and full_flags else point
+        changes = self._changes(row, since)
+        validity = changes.point.uidvalidity
+        if changes.reset or plan.is_reset(row.known, validity, changes.point.uidnext):
+            self._start_over(row, validity)
+            since = None
+            if not changes.reset:
+                changes = self._changes(row, None)
+        if since is None:
+            self._take_listing(row, changes)
+        else:
+            self._take(row, changes)
+        complete = since is None or full_flags or not self.source.features.condstore
+        self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
+
+    def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
+        return self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
+
+    def _take_listing(self, row: Row, changes: Changes) -> None:
+        """A whole folder. Rows of an interrupted first listing are there already; ghosts leave at the pass's end."""
+        self._first.add(row.mid)
+        validity = changes.point.uidvalidity
+        self._check_restored(row, validity, changes.point.uidnext)
+        left = sql.ghosts(self.store, row.mid)
+        if left:
+            self._reset.add(row.mid)
+        vanished = plan.missing(changes.new, sql.known_uids(self.store, row.mid))
+        self._going.setdefault(row.mid, []).extend([*left, *vanished])
+        self._mark(row, changes)
+        self._insert(row, changes.new, validity)
+
+    def _take(self, row: Row, changes: Changes) -> None:
+        self._mark(row, changes)
+        self._insert(row, changes.new, None)
+        self._flags(row, changes.flags)
+        self._going.setdefault(row.mid, []).extend(changes.vanished)
+
+    def _mark(self, row: Row, changes: Changes) -> None:
+        marks = boxes_plan.READ_ONLY if changes.read_only else 0
+        marks |= 0 if changes.permanent_flags else boxes_plan.NO_FLAGS
+        if row.rights & (boxes_plan.READ_ONLY | boxes_plan.NO_FLAGS) != marks:
+            self.store.commit(lambda change: boxes_sql.mark_selected(change, row.mid, marks), announce=False)
+
+    def _check_restored(self, row: Row, validity: int, uidnext: int) -> None:
+        """The cache was lost, and UIDNEXT is smaller than ever known: old bindings mean nothing (mail-rules 22)."""
+        if row.uidvalidity is not None:
+            return
+        box = next((one for one in boxes_sql.bindings(self.store) if one.mid == row.mid), None)
+        if box is not None and box.uidvalidity == validity and (box.uidnext or 0) > uidnext:
+            self._unbind_all(row.mid, None)
+
+    def _unbind_all(self, mid: int, keep: int | None) -> None:
+        while sql.unbind_some(self.store.own, mid, SLICE, keep):
+            breathe()
+
+    def _start_over(self, row: Row, validity: int) -> None:
+        """UIDs mean nothing any more: known copies stay in sight as ghosts until their Emails are linked again."""
+        old = sql.ghosts(self.store, row.mid)
+        if old:
+            self._remove(row.mid, old)
+        self._unbind_all(row.mid, None if row.uidvalidity == validity else validity)
+        while self.store.commit(lambda change: sql.make_ghosts(change.txn, row.mid, SLICE), announce=False):
+            breathe()
+        self.store.commit(lambda change: boxes_sql.set_validity(change.txn, row.mid, validity), announce=False)
+
+    def _insert(self, row: Row, items: Sequence[Item], validity: int | None) -> None:
+        """New rows for ``message``. ``validity``: a first listing begins, under this UIDVALIDITY."""
+        if validity is not None:
+            self.store.commit(lambda change: boxes_sql.set_validity(change.txn, row.mid, validity), announce=False)
+            self._load_rows()
+        for part in slices(items, SLICE):
+            planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
+            hashes = {
+                item.uid: ids.server_thread_hash(self.store.salt, item.thread_id)
+                for item in part
+                if item.thread_id is not None
+            }
+            self.store.commit(
+                lambda change, rows=planned.new, hashes=hashes: sql.insert_copies(  # type: ignore[misc]
+                    change.txn, row.mid, rows, hashes
+                ),
+                announce=False,
+            )
+            self._change_flags(row, planned.changes)
+            self._hiding.setdefault(row.mid, []).extend(planned.hiding)
+            breathe()
+
+    def _flags(self, row: Row, items: Sequence[Item]) -> None:
+        for part in slices(items, SLICE):
+            planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
+            self._change_flags(row, planned.changes)
+            self._hiding.setdefault(row.mid, []).extend(planned.hiding)
+            breathe()
+
+    def _change_flags(self, row: Row, changes: Sequence[FlagChange]) -> None:
+        for part in slices(changes, SETTLE):
+            self.store.commit(
+                lambda change, part=part: self._settle_flags(change, row.mid, part),  # type: ignore[misc]
+                announce=False,
+            )
+            breathe()
+
+    def _settle_flags(self, change: Change, mid: int, part: Sequence[FlagChange]) -> None:
+        sql.update_flags(change.txn, mid, part)
+        eids = sql.emails_of(change.txn, mid, [one.uid for one in part])
+        resettle(change, self.fetcher.folders, eids)
+
+    # --- arriving --------------------------------------------------------------------------------------------------
+
+    def _arrive(self) -> None:
+        """Details of the newest of each folder read; all of those whose UIDs were made anew."""
+        for mid in list(self._points):
+            if mid in self._reset:
+                self._fetch_all(mid)
+            else:
+                self._fetch_newest(mid, NEWEST if mid in self._first else LIVE)
+
+    def _fetch_newest(self, mid: int, count: int) -> None:
+        uids = [one.uid for one in sql.pending(self.store, mid, count)]
+        if uids:
+            self.fetcher.fetch(self.rows[mid], uids)
+            self._progress()
+
+    def _fetch_all(self, mid: int) -> None:
+        tried: set[int] = set()
+        while uids := [one.uid for one in sql.pending(self.store, mid, LIVE, tried)]:
+            tried.update(uids)
+            self.fetcher.fetch(self.rows[mid], uids)
+            self._progress()
+
+    def _rescue(self, gone: Sequence[Row]) -> bool:
+        """Find where Emails in limbo went: among copies still pending, or in folders changed meanwhile.
+
+        Whether another look may help.
+        """
+        going = {mid: [*uids] for mid, uids in self._going.items()}
+        for mid, hiding in self._hiding.items():
+            going.setdefault(mid, []).extend(one.uid for one in hiding)
+        for row in gone:
+            going[row.mid] = sql.known_uids(self.store, row.mid)
+        lost = sql.orphaned(self.store, going)
+        if not lost:
+            return False
+        for mid in list(self.rows) if lost - {""} else []:
+            for part in slices(self._pending_with(mid, sql.listed(lost - {""})), LIVE):
+                self.fetcher.fetch(self.rows[mid], part)
+        if not sql.orphaned(self.store, going):
+            return False
+        # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
+        late = [grown for folder in self.source.folders() if (grown := self._grown(folder)) is not None]
+        for grown in late:
+            self._catch_up(grown)
+        return bool(late)
+
+    def _pending_with(self, mid: int, server_ids: str) -> list[int]:
+        found: list[int] = []
+        after: int | None = 0
+        while after is not None and sql.newest_pending(self.store, mid) is not None:
+            uids, after = sql.pending_by_server_id(self.store, mid, after, server_ids)
+            found += uids
+            breathe()
+        return found
+
+    def _grown(self, folder: Folder) -> Row | None:
+        """The box of a folder that has new messages since it was read."""
+        row, point = self._row(folder), None
+        if row is not None:
+            done = self._points.get(row.mid)
+            point = done[0] if done is not None else row.known.point
+        if point is None or folder.uidvalidity != point.uidvalidity:
+            return None
+        return row if (folder.uidnext or 0) > point.uidnext else None
+
+    def _catch_up(self, row: Row) -> None:
+        """Read what came since this pass read the folder; if it is something else altogether, the next pass sees it."""
+        done = self._points.get(row.mid)
+        point, at = done if done is not None else (row.known.point, None)
+        changes = self._changes(row, point)
+        if point is None or changes.reset:
+            return
+        self._take(row, changes)
+        self._points[row.mid] = (changes.point, at)
+        self._fetch_newest(row.mid, LIVE)
+
+    # --- leaving ---------------------------------------------------------------------------------------------------
+
+    def _vanish(self, gone: Sequence[Row]) -> None:
+        for mid, uids in self._going.items():
+            self._remove(mid, uids)
+        for mid, hiding in self._hiding.items():
+            self._change_flags(self.rows[mid], hiding)
+        for row in gone:
+            while uids := [*sql.known_uids(self.store, row.mid), *sql.ghosts(self.store, row.mid)]:
+                self._remove(row.mid, uids)
+            self._unbind_all(row.mid, None)
+            self.store.commit(lambda change, mid=row.mid: boxes_sql.destroy(change, mid), announce=False)  # type: ignore[misc]
+            self._points.pop(row.mid, None)
+        self._progress()
+
+    def _remove(self, mid: int, uids: Sequence[int]) -> None:
+        validity = self.rows[mid].uidvalidity
+        for part in slices(uids, SLICE):
+            bound = [uid for uid in part if uid > 0]
+            if validity is not None and bound:
+                sql.unbind(self.store.own, mid, validity, bound)
+            for few in slices(part, SETTLE):
+                self.store.commit(
+                    lambda change, few=few: self._settle_removed(change, mid, few),  # type: ignore[misc]
+                    announce=False,
+                )
+                breathe()
+
+    def _settle_removed(self, change: Change, mid: int, uids: Sequence[int]) -> None:
+        eids = sql.emails_of(change.txn, mid, uids)
+        sql.delete_copies(change.txn, mid, uids)
+        resettle(change, self.fetcher.folders, eids)
+
+    def _finish(self) -> None:
+        """Only now do the sync points move (mail-rules 18)."""
+        if not self._points:
+            self._load_rows()
+            return
+        points = [(point.uidvalidity, point.uidnext, mid) for mid, (point, _) in self._points.items()]
+        boxes_sql.save_points(self.store, points)
+
+        def work(change: Change) -> None:
+            for mid, (point, at) in self._points.items():
+                boxes_sql.set_point(change.txn, mid, point, at)
+
+        self.store.commit(work, announce=False)
+        self._load_rows()

@@ -1,0 +1,6 @@
+"""Puts the rigs beside the tests that use them."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
