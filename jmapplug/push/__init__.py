@@ -1,0 +1,1 @@
+"""Push: the hub merges what workers tell; event streams read it."""

@@ -1,0 +1,227 @@
+"""Who asks: Basic and Bearer through the ``authenticate`` hook, cached for five minutes, purged by the registry.
+
+Order: the Authorization header decides; a plugin (cookies) may answer for a request that has none.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import ipaddress
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from flask import Request
+
+from jmapplug.errors import JmapplugError, UpstreamError
+from jmapplug.hookspecs import AccountInfo
+from jmapplug.plugins import Plugins
+from jmapplug.settings import Settings
+from jmapplug.web import tickets
+from jmapplug.web.limits import FailureLimit
+from jmapplug.workers.client import WorkerClient
+from jmapplug.workers.errors import NotFound
+
+CACHE_SECONDS = 300.0
+CACHE_SIZE = 10_000
+REGISTRY = "__accounts__"
+
+
+class Unauthorized(JmapplugError):
+    """401, with WWW-Authenticate for Basic and Bearer."""
+
+
+class TooManyFailures(JmapplugError):
+    """429: wait ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("too many failed log-ins")
+        self.seconds = seconds
+
+
+@dataclass(slots=True)
+class Principal:
+    """A login: the account logged in with, and every account of its pool (design: one person's accounts)."""
+
+    account_id: str
+    login: str
+    accounts: dict[str, AccountInfo]
+    session_state: str = ""
+    expires: float = field(default_factory=lambda: time.monotonic() + CACHE_SECONDS)
+
+    @property
+    def username(self) -> str:
+        return self.accounts[self.account_id].email
+
+
+@dataclass(slots=True)
+class Counters:
+    """What /metrics says of the cache."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class Authenticator:
+    """Turns requests into Principals; one per front."""
+
+    def __init__(self, settings: Settings, plugins: Plugins, client: WorkerClient, ticket_key: bytes) -> None:
+        self.settings, self.plugins, self.client, self.ticket_key = settings, plugins, client, ticket_key
+        self.failures = FailureLimit()
+        self.counters = Counters()
+        self._cache: OrderedDict[bytes, Principal] = OrderedDict()
+        self._salt = os.urandom(16)
+        self._networks = [ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies]
+        self._schemes: dict[str, Callable[[Request, str], tuple[str, str]]] = {
+            "basic": self._basic,
+            "bearer": self._bearer,
+        }
+
+    def principal(self, request: Request) -> Principal:
+        """The request's Principal. Raises Unauthorized, TooManyFailures."""
+        found: Principal | None = self.plugins.manager.hook.authenticate(request=request)
+        if found is None:
+            raise Unauthorized("credentials are needed")
+        return found
+
+    def by_header(self, request: Request) -> Principal | None:
+        """The Principal of an Authorization header, None without one. Raises Unauthorized, TooManyFailures."""
+        header = request.headers.get("Authorization")
+        if header is None:
+            return None
+        key = hashlib.blake2b(header.encode("utf-8", "surrogateescape"), key=self._salt, digest_size=16).digest()
+        cached = self._cache.get(key)
+        if cached is not None and cached.expires > time.monotonic():
+            self.counters.hits += 1
+            return cached
+        self.counters.misses += 1
+        principal = self._fresh(request, header)
+        self._cache[key] = principal
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return principal
+
+    def purge(self, *_: Any) -> None:
+        """Forget every login: the registry said that accounts, pools or tokens changed."""
+        self._cache.clear()
+
+    @property
+    def cached(self) -> int:
+        return len(self._cache)
+
+    def by_ticket(self, ticket: str) -> Principal:
+        """The Principal of an event stream's ticket (good for nothing else)."""
+        found = tickets.check(self.ticket_key, ticket)
+        if found is None:
+            raise Unauthorized("the ticket is not valid")
+        account_id, login = found
+        if login != "password":
+            known = self._call("token_list", {"accountid": account_id})["tokens"]
+            if not any(token["id"] == login for token in known):
+                raise Unauthorized("the token is revoked")
+        return self.load(account_id, login)
+
+    def load(self, account_id: str, login: str) -> Principal:
+        """The Principal of an account, its pool read from the registry. Raises Unauthorized when it is gone."""
+        rows = self._call("pool", {"accountid": account_id})["accounts"]
+        accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in rows}
+        if account_id not in accounts:
+            raise Unauthorized("the account is gone")
+        return Principal(account_id, login, accounts)
+
+    def _fresh(self, request: Request, header: str) -> Principal:
+        scheme, _, credentials = header.partition(" ")
+        check = self._schemes.get(scheme.lower())
+        if check is None:
+            raise Unauthorized("Basic or Bearer credentials are needed")
+        account_id, login = check(request, credentials.strip())
+        return self.load(account_id, login)
+
+    def _call(self, command: str, header: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer, _ = self.client.call(REGISTRY, command, header, retry=True)
+        except NotFound:
+            raise Unauthorized("unknown credentials") from None
+        return answer
+
+    def _bearer(self, request: Request, token: str) -> tuple[str, str]:
+        address = "address:" + self.address(request)
+        self._hold_back(address)
+        try:
+            found = self._call("token_login", {"token": token})
+        except Unauthorized:
+            self.failures.failed(address)
+            raise
+        return found["accountid"], found["id"]
+
+    def _basic(self, request: Request, credentials: str) -> tuple[str, str]:
+        name, password = _split_basic(credentials)
+        address, user = "address:" + self.address(request), "user:" + name.lower()
+        self._hold_back(address, user)
+        try:
+            found = self._login(name, password)
+        except Unauthorized:
+            self.failures.failed(address, user)
+            raise
+        self.failures.succeeded(user)
+        return found
+
+    def _login(self, name: str, password: str) -> tuple[str, str]:
+        answer = self._call("login", {"name": name, "password": password})
+        if account_id := answer.get("accountid"):
+            return account_id, answer.get("login") or "password"
+        for candidate in answer.get("candidates") or ():
+            if self._upstream_takes(candidate, password):
+                self._call("heal", {"accountid": candidate, "password": password})
+                return candidate, "password"
+        raise Unauthorized("unknown user or wrong password")
+
+    def _upstream_takes(self, account_id: str, password: str) -> bool:
+        """The stored password did not match: it may have changed upstream since. Never in the registry's queue."""
+        account = self._call("open", {"accountid": account_id})
+        backend = self.plugins.backends.get(account["type"])
+        if backend is None or not password:
+            return False
+        settings = msgspec.convert(account["settings"], backend.settings)
+        try:
+            return backend().check_password(settings, account["email"], password)
+        except UpstreamError:
+            return False
+
+    def _hold_back(self, *keys: str) -> None:
+        if seconds := self.failures.wait(*keys):
+            raise TooManyFailures(seconds)
+
+    def address(self, request: Request) -> str:
+        """The client's address: X-Forwarded-For is believed from trusted proxies only, from the right."""
+        address = request.remote_addr or ""
+        for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+            if not self.trusted(address) or not hop.strip():
+                break
+            address = hop.strip()
+        return address
+
+    def trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+def _split_basic(credentials: str) -> tuple[str, str]:
+    """RFC 7617: base64 of name:password in UTF-8."""
+    try:
+        text = base64.b64decode(credentials, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        raise Unauthorized("the credentials are malformed") from None
+    name, colon, password = text.partition(":")
+    if not colon or not name or "\0" in text:
+        raise Unauthorized("the credentials are malformed")
+    return name, password

@@ -1,0 +1,65 @@
+"""What one front process has: the things its routes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flask import Flask, current_app
+
+from jmapplug.jmap.methods import Limits
+from jmapplug.plugins import Plugins
+from jmapplug.push.hub import Hub
+from jmapplug.registry.credentials import derive, load_key
+from jmapplug.settings import Settings
+from jmapplug.web.auth import REGISTRY, Authenticator
+from jmapplug.web.limits import UnderWay
+from jmapplug.web.metrics import FrontMetrics
+from jmapplug.workers.client import WorkerClient
+
+
+@dataclass(slots=True)
+class Front:
+    """One front; made once per process, after gevent's patch."""
+
+    settings: Settings
+    plugins: Plugins
+    client: WorkerClient
+    auth: Authenticator
+    hub: Hub
+    limits: Limits = field(default_factory=Limits)
+    metrics: FrontMetrics = field(default_factory=FrontMetrics)
+    requests: UnderWay = field(init=False)
+    uploads: UnderWay = field(init=False)
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.requests = UnderWay("maxConcurrentRequests", self.limits.max_concurrent_requests)
+        self.uploads = UnderWay("maxConcurrentUpload", self.limits.max_concurrent_upload)
+
+    def start(self) -> None:
+        """Have a supervisor, hear of revocations."""
+        self.client.start()
+        self.client.subscribe(REGISTRY, self.auth.purge)
+
+    def stop(self) -> None:
+        """End the streams so that the server can stop (process rule 9)."""
+        self.stopping = True
+        self.hub.stop()
+
+
+def make(settings: Settings, plugins: Plugins) -> Front:
+    """A front on these settings; nothing is connected yet."""
+    client = WorkerClient(settings)
+    key = derive(load_key(settings), "eventsource-ticket")
+    return Front(settings, plugins, client, Authenticator(settings, plugins, client, key), Hub(client))
+
+
+def attach(app: Flask, front: Front) -> None:
+    """Give the routes their front."""
+    app.extensions["jmapplug"] = front
+
+
+def current() -> Front:
+    """The front of the request's app."""
+    front: Front = current_app.extensions["jmapplug"]
+    return front
