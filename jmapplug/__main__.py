@@ -1,0 +1,5 @@
+"""``python -m jmapplug``."""
+
+from jmapplug.cli import main
+
+main()

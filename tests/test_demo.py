@@ -1,0 +1,129 @@
+"""``jmapplug demo``: what `make run` starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import smtplib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jmapplug.demo.samples import samples
+from jmapplug.testing.ports import HOST, free_ports, running, wait_until
+from jmapplug.testing.proxy import Client, basic
+
+USER = "alice@demo.example"
+
+
+class Demo:
+    """A demo in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.mgmt = free_ports(2)
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str:
+        """Start (again); what it prints once it is ready."""
+        environ = os.environ | {
+            "JMAP_HOST": HOST, "JMAP_PORT": str(self.port), "JMAP_MGMT_PORT": str(self.mgmt),
+            "JMAP_DATADIR": str(self.folder / "data"),
+        }  # fmt: skip
+        with open(self.log, "wb") as log:
+            command = [sys.executable, "-m", "jmapplug", "demo"]
+            self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+        wait_until(lambda: "Ctrl-C ends it" in self.text, "the demo is ready", 120)
+        return self.text
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def interrupt(self) -> None:
+        """Ctrl-C reaches every process in the foreground."""
+        assert self.process is not None
+        group = os.getpgid(self.process.pid)
+        os.killpg(group, signal.SIGINT)
+        assert self.process.wait(20) is not None
+        wait_until(lambda: not _members(group), "no process is left")
+
+    @property
+    def client(self) -> Client:
+        return Client(self.port, "alice", basic(USER, "demo"))
+
+
+def _members(group: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.getpgid(int(entry.name)) == group and running(int(entry.name)):
+                    found.append(int(entry.name))
+            except ProcessLookupError:
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    one = Demo(tmp_path_factory.mktemp("demo"))
+    yield one
+    if one.process is not None and one.process.poll() is None:
+        one.interrupt()
+
+
+def total(client: Client) -> int:
+    return int(client.call("Email/query", filter=None, calculateTotal=True, limit=0)["total"])
+
+
+def test_the_demo_prints_a_line_that_works_and_keeps_its_data(demo: Demo) -> None:
+    text = demo.start()
+    assert f"http://localhost:{demo.port}/session" in text
+    assert "password demo" in text
+    (line,) = re.findall(r"^\s+(curl .*)$", text, re.M)
+    said = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=60).stdout
+    assert b'"Mailbox/get"' in said
+    assert b'"role":"inbox"' in said
+    expected = sum(1 for _ in samples(USER, "Alice Demo"))
+    wait_until(lambda: total(demo.client) == expected, "the sample mail is there", 60)
+
+    port = int(re.findall(r"127\.0\.0\.1:(\d+) \(mail to", text)[0])
+    with smtplib.SMTP(HOST, port, local_hostname="localhost") as smtp:
+        smtp.sendmail("x@example.com", [USER], "Subject: by SMTP\r\nFrom: x@example.com\r\n\r\nhello\r\n")
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            smtp.sendmail("x@example.com", ["nobody@demo.example"], "Subject: x\r\n\r\nx\r\n")
+    wait_until(lambda: total(demo.client) == expected + 1, "the delivery is there", 60)
+
+    demo.interrupt()
+    demo.start()
+    wait_until(lambda: total(demo.client) == expected + 1, "the second start has the mail of the first", 60)
+
+
+def test_the_samples_are_varied_and_the_same_each_time() -> None:
+    first = list(samples(USER, "Alice Demo"))
+    assert first == list(samples(USER, "Alice Demo"))
+    assert 190 <= len(first) <= 230
+    assert len({sample.folder for sample in first}) >= 8
+    whole = b"".join(sample.message for sample in first)
+    for sign in (b"In-Reply-To:", b"text/html", b"multipart/related", b"message/rfc822", b"image/png", b"koi8-r"):
+        assert sign in whole
+
+
+def test_conversations_of_the_samples_hold_together(demo: Demo) -> None:
+    if demo.process is None:
+        demo.start()
+    expected = sum(1 for _ in samples(USER, "Alice Demo"))
+    wait_until(lambda: total(demo.client) >= expected, "the sample mail is there", 60)
+    ids = demo.client.call("Email/query", filter={"subject": "Quarterly figures"})["ids"]
+    emails = demo.client.call("Email/get", ids=ids, properties=["threadId", "subject", "mailboxIds"])["list"]
+    ours = [email for email in emails if email["subject"].endswith("(1)")]
+    assert len(ours) >= 2
+    assert len({email["threadId"] for email in ours}) == 1
+    assert len({tuple(email["mailboxIds"]) for email in ours}) == 2, "received and sent"
