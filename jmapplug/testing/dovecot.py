@@ -1,0 +1,214 @@
+"""A real Dovecot in a folder of its own: unprivileged, on free loopback ports, stopped by its pid."""
+
+from __future__ import annotations
+
+import getpass
+import grp
+import imaplib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from jmapplug.testing.ports import HOST, free_ports, greets, stop_pid, wait_until
+
+DOMAIN = "example.org"
+PASSWORD = "secret"  # the rig's users all have it; nothing but loopback ever sees it
+
+CONFIG = """
+base_dir = {run}
+state_dir = {folder}/state
+instance_name = jmapplug-{imap}
+listen = {host}
+protocols = imap lmtp
+log_path = {folder}/log
+default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {user}
+first_valid_uid = {uid}
+first_valid_gid = {gid}
+service anvil {{
+  chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service stats {{
+  chroot =
+}}
+service imap-login {{
+  chroot =
+  service_count = 0
+  process_min_avail = 1
+  inet_listener imap {{
+    port = {imap}
+  }}
+  inet_listener imaps {{
+    port = {imaps}
+    ssl = yes
+  }}
+}}
+service imap {{
+  process_min_avail = 1
+  service_count = 100
+  process_limit = 300
+}}
+service auth {{
+  client_limit = 2000
+}}
+service imap-urlauth-login {{
+  chroot =
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {host}
+    port = {lmtp}
+  }}
+}}
+ssl = yes
+ssl_cert = <{folder}/tls/cert.pem
+ssl_key = <{folder}/tls/key.pem
+ssl_dh =
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={folder}/mail/%u
+}}
+mail_location = {format}:~/{format}
+mail_fsync = never
+mail_max_userip_connections = 100
+mail_plugins = acl
+protocol imap {{
+  mail_plugins = $mail_plugins imap_acl imap_zlib
+}}
+plugin {{
+  acl = vfile
+}}
+namespace inbox {{
+  inbox = yes
+  separator = {separator}
+  prefix = {prefix}
+  mailbox Drafts {{
+    auto = subscribe
+    special_use = \\Drafts
+  }}
+  mailbox Sent {{
+    auto = subscribe
+    special_use = \\Sent
+  }}
+  mailbox Trash {{
+    auto = subscribe
+    special_use = \\Trash
+  }}
+  mailbox Junk {{
+    auto = subscribe
+    special_use = \\Junk
+  }}
+  mailbox Archive {{
+    auto = subscribe
+    special_use = \\Archive
+  }}
+}}
+lda_mailbox_autocreate = yes
+postmaster_address = postmaster@{domain}
+"""
+
+
+def _identity() -> tuple[str, str, int, int]:
+    """The user Dovecot runs as: never root, which it refuses to open mail for."""
+    name = "nobody" if os.getuid() == 0 else getpass.getuser()
+    entry = pwd.getpwnam(name)
+    return name, grp.getgrgid(entry.pw_gid).gr_name, entry.pw_uid, entry.pw_gid
+
+
+@dataclass(slots=True)
+class Dovecot:
+    """A running server; ``new_user()`` names accounts that exist as soon as they log in."""
+
+    folder: Path
+    port: int
+    tls_port: int
+    lmtp_port: int
+    host: str = HOST
+    password: str = PASSWORD
+    _names: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "tls" / "cert.pem"
+
+    def new_user(self) -> str:
+        """A fresh account's login name, with nothing but the special-use folders."""
+        return f"user{os.getpid()}x{next(self._names)}@{DOMAIN}"
+
+    def imap(self, user: str) -> imaplib.IMAP4:
+        """A second, independent IMAP client, logged in."""
+        client = imaplib.IMAP4(self.host, self.port, timeout=30)
+        client.login(user, self.password)
+        return client
+
+    def stop(self) -> None:
+        pid_file = self.folder / "run" / "master.pid"
+        if pid_file.exists():
+            stop_pid(int(pid_file.read_text()), "dovecot")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def available() -> bool:
+    """Whether Dovecot is installed here."""
+    return _binary() is not None
+
+
+def _binary() -> str | None:
+    return shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def make_certificate(folder: Path) -> None:
+    """A self-signed certificate for localhost, usable as its own CA."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    kind = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost"
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(
+        ["openssl", "req", *kind.split(), "-addext", names, "-addext", "basicConstraints=critical,CA:TRUE", *files],
+        check=True,
+        capture_output=True,
+    )
+
+
+def start(format_: str = "sdbox", separator: str = "/", prefix: str = "") -> Dovecot:
+    """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited)."""
+    binary = _binary()
+    assert binary, "dovecot is not installed"
+    user, group, uid, gid = _identity()
+    folder = Path(tempfile.mkdtemp(prefix="jpd-"))
+    imap, imaps, lmtp = free_ports(3)
+    for name in ("run", "state", "mail"):
+        (folder / name).mkdir()
+    make_certificate(folder / "tls")
+    config = folder / "dovecot.conf"
+    config.write_text(
+        CONFIG.format(
+            folder=folder, run=folder / "run", host=HOST, imap=imap, imaps=imaps, lmtp=lmtp, user=user, group=group,
+            uid=uid, gid=gid, password=PASSWORD, format=format_, separator=separator, prefix=prefix, domain=DOMAIN,
+        )
+    )  # fmt: skip
+    command = [binary, "-c", str(config)]
+    if os.getuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, uid, gid)
+        command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
+    server = Dovecot(folder, imap, imaps, lmtp)
+    wait_until(lambda: greets(imap), "dovecot greets")
+    return server

@@ -1,0 +1,65 @@
+"""Pytest fixtures: real servers, started once per run (per process under xdist) and stopped by pid."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from jmapplug.testing import dovecot as dovecot_server
+from jmapplug.testing import pymap_server as pymap_module
+from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.proxy import Proxy
+from jmapplug.testing.pymap_server import Pymap
+
+
+def _needs_dovecot() -> None:
+    if not dovecot_server.available():
+        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
+            pytest.fail("Dovecot is required here (apt-get install dovecot-imapd dovecot-lmtpd)")
+        pytest.skip("Dovecot is not installed (apt-get install dovecot-imapd dovecot-lmtpd)")
+
+
+@pytest.fixture(scope="session")
+def dovecot() -> Iterator[Dovecot]:
+    """A real Dovecot (sdbox, "/" as separator)."""
+    _needs_dovecot()
+    server = dovecot_server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dovecot_maildir() -> Iterator[Dovecot]:
+    """A real Dovecot in Courier's layout: maildir, everything under "INBOX.", separator "."."""
+    _needs_dovecot()
+    server = dovecot_server.start("maildir", separator=".", prefix="INBOX.")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def pymap_server() -> Iterator[Pymap]:
+    """pymap: no CONDSTORE, OBJECTID."""
+    server = pymap_module.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Iterator[Proxy]:
+    """One running service for many tests; each uses accounts of its own."""
+    service = Proxy(JMAP_SYNC_INTERVAL="5")
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def account_name() -> str:
+    """An accountid that no other test uses."""
+    return f"a{os.getpid()}n{next(_numbers)}"
+
+
+_numbers = itertools.count(1)
