@@ -1,0 +1,60 @@
+"""Accounts on real servers, read through the real proxy, while a second IMAP client changes them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scene import Scene
+
+from jmapplug.testing.proxy import Proxy
+
+FIXTURES = {"dovecot": "dovecot", "courier": "dovecot_maildir", "pymap": "pymap_server"}
+"""Kind of server → the fixture that runs it."""
+
+Make = Callable[[str], Scene]
+
+
+@pytest.fixture
+def make(proxy: Proxy, account_name: str, request: pytest.FixtureRequest) -> Iterator[Make]:
+    """A new user on a kind of server, and the account when :meth:`Scene.begin` is called."""
+    scenes: list[Scene] = []
+
+    def made(kind: str) -> Scene:
+        server = request.getfixturevalue(FIXTURES[kind])
+        scenes.append(Scene(proxy, server, f"{account_name}s{len(scenes)}", kind))
+        return scenes[-1]
+
+    yield made
+    for scene in scenes:
+        scene.close()
+
+
+@pytest.fixture(params=list(FIXTURES))
+def scene(make: Make, request: pytest.FixtureRequest) -> Scene:
+    """The same story on every kind of server."""
+    return make(request.param)
+
+
+@pytest.fixture(params=["dovecot", "courier"])
+def copying(make: Make, request: pytest.FixtureRequest) -> Scene:
+    """Where pymap's maildir is wrong: COPY makes an empty message, MAILBOXID follows the name of a folder."""
+    return make(request.param)
+
+
+@pytest.fixture
+def dove(make: Make) -> Scene:
+    return make("dovecot")
+
+
+@pytest.fixture
+def courier(make: Make) -> Scene:
+    return make("courier")
+
+
+@pytest.fixture
+def pym(make: Make) -> Scene:
+    return make("pymap")

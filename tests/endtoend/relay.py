@@ -1,0 +1,63 @@
+"""A TCP relay in front of a server: what a client sees of a server that goes away and comes back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+from jmapplug.testing.ports import HOST
+
+
+class Relay:
+    """Listens on ``port`` until :meth:`close`; between :meth:`cut` and :meth:`mend` nobody is let through."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._through = True
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Every connection ends at once, each new one too."""
+        self._through = False
+        for each in list(self._open):
+            self._end(each)
+
+    def mend(self) -> None:
+        self._through = True
+
+    def close(self) -> None:
+        self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._through:
+                client.close()
+                continue
+            server = socket.create_connection((HOST, self._target))
+            self._open |= {client, server}
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        self._end(source)
+        self._end(sink)
+
+    def _end(self, each: socket.socket) -> None:
+        self._open.discard(each)
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
