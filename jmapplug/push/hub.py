@@ -36,6 +36,10 @@ class Listener:
 
     def __enter__(self) -> Listener:
         self._hub.listeners.add(self)
+        if self._hub.stopped:
+            # Its headers left just before the front was told to stop.
+            self.close()
+            return self
         for account_id in self._accounts:
             handle = self._hub.client.subscribe(
                 account_id, self._receiver(account_id), since=self._since.get(account_id)
@@ -84,6 +88,7 @@ class Hub:
     def __init__(self, client: Subscribe) -> None:
         self.client = client
         self.listeners: set[Listener] = set()
+        self.stopped = False
 
     def listen(
         self, accounts: Iterable[str], types: frozenset[str] | None = None, since: dict[str, int] | None = None
@@ -92,6 +97,7 @@ class Hub:
         return Listener(self, accounts, types, since or {})
 
     def stop(self) -> None:
-        """End every stream (process rule 9)."""
+        """End every stream, also those that are just beginning (process rule 9)."""
+        self.stopped = True
         for listener in list(self.listeners):
             listener.close()

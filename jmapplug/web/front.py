@@ -30,7 +30,6 @@ class Front:
     metrics: FrontMetrics = field(default_factory=FrontMetrics)
     requests: UnderWay = field(init=False)
     uploads: UnderWay = field(init=False)
-    stopping: bool = False
 
     def __post_init__(self) -> None:
         self.requests = UnderWay("maxConcurrentRequests", self.limits.max_concurrent_requests)
@@ -43,7 +42,6 @@ class Front:
 
     def stop(self) -> None:
         """End the streams so that the server can stop (process rule 9)."""
-        self.stopping = True
         self.hub.stop()
 
 

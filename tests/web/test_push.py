@@ -78,6 +78,16 @@ def test_stopping_the_hub_ends_its_streams() -> None:
         assert listener.wait(None) is None
 
 
+def test_a_stream_that_begins_while_the_hub_stops_ends_at_once() -> None:
+    workers = Workers()
+    hub = Hub(workers)
+    listener = hub.listen(["a"])
+    hub.stop()
+    assert list(stream(listener, wish())) == []
+    assert workers.callbacks == {}
+    assert not hub.listeners
+
+
 def test_a_deleted_account_ends_the_stream() -> None:
     workers = Workers()
     with Hub(workers).listen(["a"]) as listener:
