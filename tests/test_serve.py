@@ -139,7 +139,7 @@ def gunicorn_workers(proxy: Proxy) -> list[int]:
     return [int(pid) for pid in text.split() if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_gunicorn_ends_within_five_seconds_with_an_open_stream(dovecot: Dovecot) -> None:
+def test_gunicorn_ends_with_an_open_stream(dovecot: Dovecot) -> None:
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", HOST + ":{port}"]
     proxy = Proxy([*command, "--no-control-socket", "jmapplug.wsgi:app"])
     try:
