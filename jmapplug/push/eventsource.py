@@ -12,7 +12,6 @@ from jmapplug.jmap.errors import RequestError
 from jmapplug.push.hub import Listener
 
 LEAST_PING, DEFAULT_PING = 30, 300
-SETTLE = 0.02  # seconds: changes that come together leave in one event
 
 _encode = msgspec.json.Encoder().encode
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,255})=(\d{1,18})")

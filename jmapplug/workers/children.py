@@ -127,17 +127,15 @@ def _run(child: Child, settings: Settings, parent: int) -> None:
 def main_of(child: Child, listener: int, settings: Settings) -> int:
     """Run the function that the table names for this id, with gevent sockets of the inherited descriptors.
 
-    An account's gets (listener, settings, account id); a reserved one (listener, settings); one with a second
-    descriptor gets that as ``listener``, and its Unix socket through ``workers.server.frames_listener()``.
+    An account's gets (listener, settings, account id); a reserved one (listener, settings); one with an inherited
+    descriptor (``__management__`` and its port) gets that as ``listener``.
     """
     from jmapplug.workers import server
 
     module, _, name = MAINS.get(child.id, ACCOUNT_MAIN).partition(":")
     function = getattr(importlib.import_module(module), name)
-    arguments: list[Any] = [server.serve_socket(listener), settings]
-    if child.inherited is not None:
-        server.set_frames_listener(arguments[0])
-        arguments[0] = server.serve_socket(child.inherited)
+    descriptor = listener if child.inherited is None else child.inherited
+    arguments: list[Any] = [server.serve_socket(descriptor), settings]
     if child.id not in MAINS:
         arguments.append(child.id)
     return int(function(*arguments) or 0)

@@ -215,18 +215,3 @@ class Connection:
 def serve_socket(fd: int) -> Any:
     """The gevent socket of an inherited listening descriptor."""
     return socket.socket(fileno=fd)
-
-
-_frames: list[Any] = []
-
-
-def set_frames_listener(listener: Any) -> None:
-    _frames[:] = [listener]
-
-
-def frames_listener() -> Any | None:
-    """The Unix socket of a process whose main function was given a TCP socket (``__management__``), else None.
-
-    Put ``Server(frames_listener(), commands).start()`` on it to be reachable by ``WorkerClient.call``.
-    """
-    return _frames[0] if _frames else None

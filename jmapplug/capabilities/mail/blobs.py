@@ -101,11 +101,6 @@ def _upload(account: Any, blob_id: str) -> BlobRef | None:
     return BlobRef(path, upload.size, upload.type) if path.is_file() else None
 
 
-def record_upload(account: Any, blob_id: str, type_: str, size: int) -> uploads.Upload:
-    """Remember an upload whose file lies at ``store.blobs.upload_path(blob_id)``. It is kept for 7 days."""
-    return uploads.record(account.store, blob_id, type_, size, time.time())
-
-
 def prune_uploads(account: Any, now: float | None = None) -> int:
     """Remove some uploads whose time is over, files first; how many (0 = none left)."""
     gone = uploads.expired(account.store, time.time() if now is None else now, _PRUNE_AT_ONCE)

@@ -54,10 +54,6 @@ def content_evidence(salt: bytes, header: bytes, size: int) -> int:
     return _hash(salt, b"content", b"\0".join(map(b":".join, fields)) + b"\0%d" % size) & ~3 | CONTENT
 
 
-def kind_of(evidence: int) -> int:
-    return evidence & 3
-
-
 def reference_hashes(salt: bytes, subject: str, message_ids: Iterable[str]) -> list[int]:
     """The reference hashes of (each of ``message_ids``, base subject), in their order, each once."""
     tail = b"\0" + subject.encode("utf-8", "surrogatepass")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ from jmapplug.hookspecs import Schema
 from jmapplug.jmap.ids import mint
 from jmapplug.jmap.methods import Call, Limits
 from jmapplug.mime.structure import Part, parse
+from jmapplug.store import uploads
 from jmapplug.store.account import Store
 from jmapplug.testing.memory_source import MemoryServer, MemorySource, StoredMessage
 
@@ -72,6 +75,13 @@ class Rig:
         )
         self.mids: dict[bytes, int] = {}
         self.folder(b"INBOX")
+
+    def upload(self, type_: str, octets: bytes) -> str:
+        """An upload as the worker records it; its blob id."""
+        blob_id = f"f-{uuid.uuid4()}"
+        self.store.blobs.upload_path(blob_id).write_bytes(octets)
+        uploads.record(self.store, blob_id, type_, len(octets), time.time())
+        return blob_id
 
     def folder(self, key: bytes) -> int:
         if key not in self.server.folders:

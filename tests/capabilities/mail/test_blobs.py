@@ -154,15 +154,8 @@ def test_a_message_that_cannot_be_had_now_is_unavailable_and_not_missing(rig: Ri
     assert not [path for path in rig.store.blobs.parts.iterdir() if path.name.startswith("new-")]
 
 
-def upload(rig: Rig, octets: bytes) -> str:
-    blob_id = f"f-{uuid.uuid4()}"
-    rig.store.blobs.upload_path(blob_id).write_bytes(octets)
-    blobs.record_upload(rig.account, blob_id, "text/x-note", len(octets))
-    return blob_id
-
-
 def test_an_upload_is_a_blob_for_seven_days(rig: Rig) -> None:
-    blob_id = upload(rig, b"note")
+    blob_id = rig.upload("text/x-note", b"note")
     ref = blobs.find(rig.account, blob_id)
     assert ref is not None and ref.path.read_bytes() == b"note" and (ref.size, ref.type) == (4, "text/x-note")
     told = uploads.record(rig.store, blob_id, "text/x-note", 4, 1_000)
@@ -173,7 +166,7 @@ def test_an_upload_is_a_blob_for_seven_days(rig: Rig) -> None:
 
 
 def test_pruning_removes_expired_uploads_and_their_files_only(rig: Rig) -> None:
-    kept, gone = upload(rig, b"kept"), upload(rig, b"gone")
+    kept, gone = rig.upload("text/x-note", b"kept"), rig.upload("text/x-note", b"gone")
     uploads.record(rig.store, gone, "text/x-note", 4, 1_000)
     assert blobs.prune_uploads(rig.account) == 1 and blobs.prune_uploads(rig.account) == 0
     assert [path.name for path in rig.store.blobs.uploads.iterdir()] == [kept]
@@ -181,6 +174,6 @@ def test_pruning_removes_expired_uploads_and_their_files_only(rig: Rig) -> None:
 
 
 def test_a_part_of_an_uploaded_message_is_a_blob(rig: Rig) -> None:
-    blob_id = upload(rig, MESSAGE)
+    blob_id = rig.upload("text/x-note", MESSAGE)
     part = blobs.find(rig.account, f"{blob_id}-2")
     assert part is not None and part.path.read_bytes() == FILE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,13 +87,6 @@ def parse(rig: Rig, *blob_ids: str, **args: Any) -> dict[str, Any]:
     return rig.call(email_parse, blobIds=list(blob_ids), **args)
 
 
-def upload(rig: Rig, octets: bytes) -> str:
-    blob_id = f"f-{uuid.uuid4()}"
-    rig.store.blobs.upload_path(blob_id).write_bytes(octets)
-    blobs.record_upload(rig.account, blob_id, "application/octet-stream", len(octets))
-    return blob_id
-
-
 def test_an_attached_message_is_parsed_with_the_defaults(rig: Rig) -> None:
     blob_id = f"p-{rig.add(OUTER)}-2"
     reply = parse(rig, blob_id, fetchTextBodyValues=True)
@@ -112,7 +104,7 @@ def test_an_attached_message_is_parsed_with_the_defaults(rig: Rig) -> None:
 
 
 def test_metadata_is_null_and_the_rest_is_what_was_asked_for(rig: Rig) -> None:
-    blob_id = upload(rig, INNER)
+    blob_id = rig.upload("application/octet-stream", INNER)
     names = [
         "id",
         "threadId",
@@ -154,7 +146,11 @@ def test_an_attached_message_in_base64_is_parsed(rig: Rig) -> None:
 
 def test_what_is_no_message_is_not_parsable_and_what_is_nowhere_not_found(rig: Rig) -> None:
     email_id = rig.add(OUTER)
-    binary, empty, good = upload(rig, b"\x00\x01\x02\xff" * 100), upload(rig, b""), upload(rig, INNER)
+    binary, empty, good = (
+        rig.upload("application/octet-stream", b"\x00\x01\x02\xff" * 100),
+        rig.upload("application/octet-stream", b""),
+        rig.upload("application/octet-stream", INNER),
+    )
     reply = parse(rig, f"p-{email_id}-3", binary, empty, good, "f-nothing", "p-x-1", "?!", good, properties=["subject"])
     assert reply["parsed"] == {good: {"subject": "inner ✓"}}
     assert reply["notParsable"] == [f"p-{email_id}-3", binary, empty]
@@ -166,7 +162,7 @@ def test_nothing_parsed_is_null(rig: Rig) -> None:
 
 
 def test_bare_line_feeds_are_read(rig: Rig) -> None:
-    blob_id = upload(rig, INNER.replace(b"\r\n", b"\n"))
+    blob_id = rig.upload("application/octet-stream", INNER.replace(b"\r\n", b"\n"))
     email = parse(rig, blob_id, properties=["subject", "bodyValues"], fetchAllBodyValues=True)["parsed"][blob_id]
     assert email["subject"] == "inner ✓" and email["bodyValues"]["1"]["value"] == "inner text ✓"
 

@@ -124,14 +124,6 @@ def collapsed_positions(database: Database, statement: Statement, email_ids: Col
     return dict(database.rows(sql, values))
 
 
-def collapsed_of(database: Database, statement: Statement, tids: Collection[int]) -> dict[str, int]:
-    """The exemplars of some Threads, and where they are."""
-    numbered = f"SELECT id, tid, row_number() OVER (ORDER BY n) - 1 AS n FROM ({_collapsed(statement)})"
-    sql = f"SELECT id, n FROM ({numbered}) WHERE tid IN (SELECT value FROM json_each(?))"
-    values = (*statement.order_params, *statement.params, json.dumps(list(tids)))
-    return dict(database.rows(sql, values))
-
-
 def _with_thread(statement: Statement) -> Statement:
     """The statement with the Email's row at hand, if that is where the Thread is told."""
     if statement.thread == "x.tid" or statement.alias == "e" or statement.source.endswith(JOIN_EMAIL):

@@ -50,15 +50,6 @@ class Result(msgspec.Struct, frozen=True):
         """The untagged responses of one type, in order."""
         return [response for response in self.untagged if type(response) is kind]
 
-    def code_of(self, name: str) -> Code | None:
-        """The response code ``name`` of the tagged or an untagged OK; the last one counts."""
-        if self.code is not None and self.code.name == name:
-            return self.code
-        for response in reversed(self.untagged):
-            if type(response) is Status and response.code is not None and response.code.name == name:
-                return response.code
-        return None
-
 
 class Pending(msgspec.Struct):
     """A command under way: its tag, what came for it so far, and its end where that came early."""
