@@ -26,13 +26,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True, slots=True)
 class AccountInfo:
-    """What the front knows of an account without its worker. ``offers``: the sources its sessions have ("mail", …)."""
+    """What the front knows of an account without its worker.
+
+    ``offers``: the sources that its session has ("mail", "submission", "sieve", "quota"), as its worker last reported.
+    """
 
     id: str
     email: str
     type: str
     offers: frozenset[str]
-    read_only: bool = True
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

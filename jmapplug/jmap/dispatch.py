@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -144,7 +146,20 @@ class _Runner:
         if self.admit is not None:
             self.admit(method, account)
         call = Call(name, account_id, account, self.limits, self.created_ids, self.using)
+        call.invoke = partial(self.invoked, call)
         return method.handler(call, args), call.extra
+
+    def invoked(self, caller: Call, name: str, args: Args) -> Reply:
+        """A method that another one runs (``Call.invoke``); its implicit calls become the caller's."""
+        method = self.methods.get(name)
+        if method is None:
+            raise MethodError("unknownMethod")
+        try:
+            return method.handler(replace(caller, name=name), {"accountId": caller.account_id, **args})
+        except MethodError:
+            raise
+        except Exception as error:
+            raise self.failure(name, error) from error
 
     def method(self, name: str) -> Method:
         method = self.methods.get(name)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jmapplug.jmap.errors import MethodError
+
 Args = dict[str, Any]
 Reply = dict[str, Any]
 """The arguments of a response. Values may be ``msgspec.Raw`` (JSON encoded already), at any depth."""
@@ -24,12 +26,18 @@ class Limits:
     max_objects_in_set: int = 4096
 
 
+def _no_table(name: str, args: Args) -> Reply:
+    raise MethodError("unknownMethod", f"{name} cannot be called from here")
+
+
 @dataclass(slots=True)
 class Call:
     """One method call under way. ``account`` is what the worker keeps for the call's accountId; opaque to this package.
 
     ``created_ids`` maps creation ids to ids for the whole Request (RFC 8620 §3.3). ``extra`` collects invocations
     that follow this call's own response (RFC 8620 §5.4, RFC 8621 §7.5: implicit calls), as (name, arguments).
+    ``invoke(name, arguments)`` runs another method of the table in this account, whether it is in ``using`` or not,
+    and gives its response's arguments; it raises MethodError as that method does.
     """
 
     name: str
@@ -39,6 +47,7 @@ class Call:
     created_ids: dict[str, str]
     using: frozenset[str]
     extra: list[tuple[str, Reply]] = field(default_factory=list)
+    invoke: Callable[[str, Args], Reply] = field(default=_no_table)
 
 
 Handler = Callable[[Call, Args], Reply]

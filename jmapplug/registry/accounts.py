@@ -96,7 +96,7 @@ class Shelf:
             "error": report.get("error"),
             "pool": row["poolid"],
             "offers": report.get("offers") or [],
-            "read_only": True,
+            "read_only": False,
         }
 
     def info(self, row: Row, report: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Shelf:
             "email": row["email"],
             "type": row["type"],
             "offers": report.get("offers") or [],
-            "read_only": True,
+            "read_only": False,
         }
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
 import msgspec
 
 from jmapplug.store.account import Store
@@ -31,6 +35,21 @@ def record(store: Store, blob_id: str, type_: str, size: int, now: float) -> Upl
 
     store.own.write(work)
     return upload
+
+
+def make(store: Store, type_: str, write: Callable[[Path], object], now: float) -> Upload:
+    """A new upload whose file ``write`` fills: what the server itself makes for a client (Blob/upload, a script)."""
+    blob_id = f"f-{uuid.uuid4()}"
+    target = store.blobs.upload_path(blob_id)
+    fresh = store.blobs.temporary()
+    try:
+        write(fresh)
+        size = fresh.stat().st_size
+        fresh.replace(target)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    return record(store, blob_id, type_, size, now)
 
 
 def find(store: Store, blob_id: str, now: float) -> Upload | None:

@@ -8,18 +8,19 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 import msgspec
 from gevent.lock import Semaphore
 
-from jmapplug.backends import Backend, MailSource
+from jmapplug.backends import Backend, MailSource, QuotaSource, SieveSource, SubmissionSource
 from jmapplug.errors import UpstreamError
 from jmapplug.hookspecs import AccountInfo, SyncService
 from jmapplug.jmap.methods import Limits
 from jmapplug.plugins import Plugins
 from jmapplug.store.account import Store
+from jmapplug.store.blobs import BlobRef
 from jmapplug.workers.errors import WorkerUnavailable
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jmapplug.workers")
 
-# The sources that a Session may offer (backends.py); their names are what ``AccountInfo.offers`` holds.
-SOURCES = ("mail",)
+# The sources that a Session may offer (backends/session.py); their names are what ``AccountInfo.offers`` holds.
+SOURCES = ("mail", "submission", "sieve", "quota")
 LOCK_PATIENCE = 8.0
 
 
@@ -128,9 +129,24 @@ class Account:
 
     def mail_source(self) -> MailSource:
         """The account's mail. Raises UpstreamError where its upstream offers none."""
-        source: MailSource | None = self.session.mail
+        return cast(MailSource, self._source("mail"))
+
+    def submission_source(self) -> SubmissionSource:
+        """The way out. Raises UpstreamError where the upstream offers none."""
+        return cast(SubmissionSource, self._source("submission"))
+
+    def sieve_source(self) -> SieveSource:
+        """The account's Sieve scripts. Raises UpstreamError where the upstream offers none."""
+        return cast(SieveSource, self._source("sieve"))
+
+    def quota_source(self) -> QuotaSource:
+        """The account's quotas. Raises UpstreamError where the upstream offers none."""
+        return cast(QuotaSource, self._source("quota"))
+
+    def _source(self, name: str) -> Any:
+        source = getattr(self.session, name, None)
         if source is None:
-            raise UpstreamError("this account has no mail", temporary=False)
+            raise UpstreamError(f"this account has no {name}", temporary=False)
         return source
 
     def offers(self) -> list[str]:
@@ -140,6 +156,21 @@ class Account:
         except UpstreamError as error:
             log.info("account %s: %s", self.id, error)
             return []
+
+    def reported_offers(self) -> list[str]:
+        """:meth:`offers` for ``__accounts__``; [] (what was reported before holds) while the upstream is unknown."""
+        try:
+            return self.offers() if getattr(self.session, "known", True) else []
+        except UpstreamError:
+            return []
+
+    def blob(self, blob_id: str) -> BlobRef | None:
+        """The file of a blob of any capability; None where there is none. Raises MethodError serverUnavailable."""
+        resolve = self.plugins.blobs.get(blob_id.partition("-")[0])
+        try:
+            return resolve(self, blob_id) if resolve is not None else None
+        except KeyError:
+            return None
 
     def info(self) -> AccountInfo:
         return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()))

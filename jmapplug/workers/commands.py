@@ -92,12 +92,7 @@ def status(worker: Worker, request: Request) -> Answer:
 
 def blob(worker: Worker, request: Request) -> Answer:
     """``{"blob_id"}`` → ``{"path", "size", "type", "name", "immutable"}``, a file to stream. Raises NotFound."""
-    ident = str(request.header.get("blob_id", ""))
-    resolve = worker.plugins.blobs.get(ident.partition("-")[0])
-    try:
-        found = resolve(worker.account, ident) if resolve else None
-    except KeyError:
-        found = None
+    found = worker.account.blob(str(request.header.get("blob_id", "")))
     if found is None:
         raise NotFound("no such blob")
     return {

@@ -52,7 +52,7 @@ class Worker:
             settings.sync_interval,
             self._report,
             self._refresh,
-            self.account.offers,
+            self.account.reported_offers,
         )
 
     def account_for(self, account_id: str) -> Account | None:

@@ -55,6 +55,10 @@ class Access:
             raise UpstreamError("the server's capabilities are not known")
         return self._features
 
+    @property
+    def known(self) -> bool:
+        return self._features is not None
+
     def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
         return self.pool.run(work, background, retry)
 

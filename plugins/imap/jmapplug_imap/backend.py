@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
-from jmapplug.backends import MailSource
+from jmapplug.backends import MailSource, QuotaSource, SieveSource, SubmissionSource
 from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
 from jmapplug_imap import discovery, preload
 from jmapplug_imap.connecting import connect
@@ -26,8 +26,25 @@ class ImapSession:
         self._mail = ImapSource(settings, email)
 
     @property
+    def known(self) -> bool:
+        """Whether the server was reached once, so that its capabilities are known."""
+        return self._mail.known
+
+    @property
     def mail(self) -> MailSource | None:
         return self._mail
+
+    @property
+    def submission(self) -> SubmissionSource | None:
+        return None
+
+    @property
+    def sieve(self) -> SieveSource | None:
+        return None
+
+    @property
+    def quota(self) -> QuotaSource | None:
+        return None
 
     def close(self) -> None:
         self._mail.close()

@@ -43,6 +43,11 @@ class ImapSource:
         return self._access.features
 
     @property
+    def known(self) -> bool:
+        """Whether a connection was made once."""
+        return self._access.known
+
+    @property
     def round_trips(self) -> int:
         """How often this source has asked the server anything and waited (watches not counted)."""
         return self._access.pool.round_trips

@@ -1,21 +1,14 @@
-"""What a backend plugin brings: the contracts between the core and an upstream (design §1, §4).
-
-A :class:`Backend` opens a :class:`Session` for an account; a Session offers sources. The core never names a backend.
-The heart is :class:`MailSource`, in the words of IMAP but open to others. Words: *key* is the raw upstream name of a
-mailbox (bytes, the identity of a folder upstream); *uid* is IMAP's UID; times are unix seconds (UTC).
-Every method that goes to the network raises ``UpstreamError`` (``AuthenticationError`` for refused credentials), never
-a wrong or shortened answer: a broken connection must not look like an empty folder.
-"""
+"""Mail upstream: the values that a :class:`MailSource` reads and writes, and its contract."""
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Protocol
 
 import msgspec
 
+from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import Part
 
 
@@ -130,6 +123,34 @@ class Features(msgspec.Struct, frozen=True):
     move: bool = False
     uidplus: bool = False
     search: bool = True
+    special_use: bool = False
+
+
+class NewMessage(msgspec.Struct, frozen=True):
+    """A message to append: a file of ``size`` octets with CRLF line ends, flags as upstream spells them."""
+
+    path: Path
+    size: int
+    flags: tuple[str, ...] = ()
+    received_at: int | None = None
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What became of one message: its UID, or the error of the server. ``uidvalidity`` is that of the folder now.
+
+    An error with the code ``unsure`` means that nobody could find out whether the message is there.
+    """
+
+    uid: int | None = None
+    uidvalidity: int | None = None
+    error: UpstreamError | None = None
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What COPY or MOVE did: UIDs in the source → UIDs in the target. UIDs that were not there are missing in it."""
+
+    uids: dict[int, int]
+    uidvalidity: int | None = None
 
 
 class Watch(Protocol):
@@ -198,45 +219,64 @@ class MailSource(Protocol):
     def watch(self, key: bytes) -> Watch | None:
         """Wait for changes in one folder (IDLE) on a connection of its own; None where the server cannot."""
 
+    # --- writing. ``validity`` is the UIDVALIDITY that the UIDs belong to: where the folder has another one nothing is
+    # done and UpstreamError(code="uidvalidity") is raised. A refusal is an UpstreamError with the response code in
+    # lower case (mail-rules 24); a cut connection is looked after on a new one, and told as what really happened.
+
+    def append(self, key: bytes, messages: Sequence[NewMessage]) -> list[Appended]:
+        """Append messages, in order, one answer each (MULTIAPPEND where offered; on NO once more one by one).
+
+        Raises UpstreamError where nothing was appended at all (unknown folder: code "trycreate" or "nonexistent").
+        """
+
+    def store(
+        self, key: bytes, validity: int, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]
+    ) -> dict[int, tuple[str, ...]]:
+        """+FLAGS and -FLAGS of many messages: UID → flags as they are now (no \\Recent). What is gone is missing."""
+
+    def replace_flags(
+        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
+    ) -> tuple[str, ...] | None:
+        """Set the flags of one message, with UNCHANGEDSINCE where the server has it; the flags now; None when gone.
+
+        Raises UpstreamError(code="modified") where somebody else changed it since.
+        """
+
+    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
+        """(MODSEQ or None without CONDSTORE, flags) of one message, read now; None when it is gone."""
+
+    def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
+        """COPY into another folder; the source stays. All or nothing upstream (RFC 9051 §6.4.7)."""
+
+    def move(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
+        """UID MOVE; only where ``features.move`` (else the caller copies, checks and removes)."""
+
+    def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
+        """\\Deleted, then UID EXPUNGE; the UIDs that are gone or hidden for good now.
+
+        Without UIDPLUS a plain EXPUNGE runs only while no other message of the folder is \\Deleted (mail-rules 32);
+        ours stay flagged otherwise, and invisible.
+        """
+
+    def create_folder(self, parent: bytes | None, name: str, role: str | None = None) -> bytes:
+        """A new folder below ``parent`` (None: the top of the personal namespace) and subscribe; the new key, confirmed.
+
+        ``role``: with a special use where offered (RFC 6154). Raises UpstreamError: "alreadyexists", "cannot" (a name that
+        holds the delimiter or is no Net-Unicode).
+        """
+
+    def rename_folder(self, key: bytes, parent: bytes | None, name: str) -> bytes:
+        """RENAME, children and subscription included; the new key. Raises UpstreamError as ``create_folder``."""
+
+    def delete_folder(self, key: bytes) -> None:
+        """The folder goes, and its subscription."""
+
+    def subscribe_folder(self, key: bytes, subscribed: bool) -> None:
+        """SUBSCRIBE or UNSUBSCRIBE."""
+
 
 class SearchTerm(msgspec.Struct, frozen=True, tag=True):
     """A text condition for upstream SEARCH. ``field``: text, from, to, cc, bcc, subject, body or header:<Name>."""
 
     field: str
     value: str
-
-
-class Session(Protocol):
-    """One account's open upstream. Sources are properties that are None where this session has none."""
-
-    @property
-    def mail(self) -> MailSource | None: ...
-
-    def close(self) -> None: ...
-
-
-class Backend(Protocol):
-    """A kind of upstream, found by its ``type`` in ``POST /api/accounts``.
-
-    ``settings`` is a msgspec Struct: its fields are the JSON fields of the management API (``username``, ``imapHost``…)
-    with their defaults; it renders the form and validates the API. Fields whose name is in ``secrets`` are stored
-    encrypted and never shown. ``public`` names the fields that lists of accounts show.
-    """
-
-    type: ClassVar[str]
-    label: ClassVar[str]
-    settings: ClassVar[builtins.type[msgspec.Struct]]
-    secrets: ClassVar[frozenset[str]]
-    public: ClassVar[tuple[str, ...]]
-
-    def validate(self, settings: Any, email: str) -> Any:
-        """Complete the settings (discovery) and try them on the network; the settings to store.
-
-        Raises ``SetupError(field, message)`` or ``UpstreamError``.
-        """
-
-    def check_password(self, settings: Any, email: str, password: str) -> bool:
-        """Whether the upstream takes this password for this account (Basic authentication's last resort)."""
-
-    def open(self, settings: Any, email: str) -> Session:
-        """A session; connects lazily."""

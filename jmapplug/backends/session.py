@@ -1,0 +1,64 @@
+"""A backend, and what it opens for an account."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from jmapplug.backends.mail import MailSource
+from jmapplug.backends.quota import QuotaSource
+from jmapplug.backends.sieve import SieveSource
+from jmapplug.backends.submission import SubmissionSource
+
+
+class Session(Protocol):
+    """One account's open upstream. Sources are properties that are None where this session has none.
+
+    ``known`` is False while nobody can say yet what the upstream offers (it was never reached).
+    """
+
+    @property
+    def known(self) -> bool: ...
+
+    @property
+    def mail(self) -> MailSource | None: ...
+
+    @property
+    def submission(self) -> SubmissionSource | None: ...
+
+    @property
+    def sieve(self) -> SieveSource | None: ...
+
+    @property
+    def quota(self) -> QuotaSource | None: ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A kind of upstream, found by its ``type`` in ``POST /api/accounts``.
+
+    ``settings`` is a msgspec Struct: its fields are the JSON fields of the management API (``username``, ``imapHost``…)
+    with their defaults; it renders the form and validates the API. Fields whose name is in ``secrets`` are stored
+    encrypted and never shown. ``public`` names the fields that lists of accounts show.
+    """
+
+    type: ClassVar[str]
+    label: ClassVar[str]
+    settings: ClassVar[builtins.type[msgspec.Struct]]
+    secrets: ClassVar[frozenset[str]]
+    public: ClassVar[tuple[str, ...]]
+
+    def validate(self, settings: Any, email: str) -> Any:
+        """Complete the settings (discovery) and try them on the network; the settings to store.
+
+        Raises ``SetupError(field, message)`` or ``UpstreamError``.
+        """
+
+    def check_password(self, settings: Any, email: str, password: str) -> bool:
+        """Whether the upstream takes this password for this account (Basic authentication's last resort)."""
+
+    def open(self, settings: Any, email: str) -> Session:
+        """A session; connects lazily."""
