@@ -4,6 +4,8 @@ set -u
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 command -v dovecot >/dev/null || missing+=(dovecot-imapd dovecot-lmtpd)
+[ -x /usr/lib/dovecot/managesieve-login ] || [ -x /usr/libexec/dovecot/managesieve-login ] \
+  || missing+=(dovecot-sieve dovecot-managesieved)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v setpriv >/dev/null || missing+=(util-linux)
 [ ${#missing[@]} -gt 0 ] || exit 0
@@ -19,4 +21,5 @@ if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
 fi
 echo "MISSING Debian packages: ${missing[*]}"
 echo "  apt-get install ${missing[*]}"
-echo "  without them every test that needs a real Dovecot is skipped (the fixtures 'dovecot' and 'dovecot_maildir')"
+echo "  without them every test that needs a real Dovecot is skipped (the fixtures 'dovecot' and 'dovecot_maildir');"
+echo "  without dovecot-sieve and dovecot-managesieved those about Sieve and vacation (the fixture 'dovecot_sieve')"

@@ -24,7 +24,7 @@ base_dir = {run}
 state_dir = {folder}/state
 instance_name = jmapplug-{imap}
 listen = {host}
-protocols = imap lmtp
+protocols = imap lmtp{sieve_protocol}
 log_path = {folder}/log
 default_internal_user = {user}
 default_internal_group = {group}
@@ -63,6 +63,7 @@ service auth {{
 service imap-urlauth-login {{
   chroot =
 }}
+{sieve_service}
 service lmtp {{
   inet_listener lmtp {{
     address = {host}
@@ -91,6 +92,8 @@ mail_plugins = acl
 protocol imap {{
   mail_plugins = $mail_plugins imap_acl imap_zlib
 }}
+{sieve_plugin}
+submission_host = {host}:{smtp}
 plugin {{
   acl = vfile
 }}
@@ -121,6 +124,38 @@ namespace inbox {{
 }}
 lda_mailbox_autocreate = yes
 postmaster_address = postmaster@{domain}
+hostname = localhost
+recipient_delimiter = +
+"""
+
+SIEVE_SERVICE = """service managesieve-login {{
+  chroot =
+  service_count = 0
+  process_min_avail = 1
+  inet_listener sieve {{
+    port = {sieve}
+  }}
+}}
+service managesieve {{
+  process_limit = 100
+}}
+protocol sieve {{
+  managesieve_max_line_length = 65536
+}}
+"""
+
+# What Sieve sends (vacation answers, redirects) goes to submission_host. The limits make tests of limits short.
+SIEVE_PLUGIN = """protocol lmtp {{
+  mail_plugins = $mail_plugins sieve
+}}
+plugin {{
+  sieve = file:~/sieve;active=~/.dovecot.sieve
+  sieve_extensions = +vacation-seconds +imapflags +editheader +special-use
+  sieve_vacation_min_period = 0
+  sieve_vacation_send_from_recipient = yes
+  sieve_max_script_size = 256K
+  sieve_quota_max_scripts = 12
+}}
 """
 
 
@@ -133,12 +168,18 @@ def _identity() -> tuple[str, str, int, int]:
 
 @dataclass(slots=True)
 class Dovecot:
-    """A running server; ``new_user()`` names accounts that exist as soon as they log in."""
+    """A running server; ``new_user()`` names accounts that exist as soon as they log in.
+
+    ``sieve_port``: ManageSieve, 0 where Pigeonhole is not installed. ``smtp_port``: where Sieve hands over what it
+    sends (vacation answers, redirects); nothing listens there until somebody starts an SMTP server on it.
+    """
 
     folder: Path
     port: int
     tls_port: int
     lmtp_port: int
+    sieve_port: int = 0
+    smtp_port: int = 0
     host: str = HOST
     password: str = PASSWORD
     _names: count[int] = field(default_factory=lambda: count(1))
@@ -169,6 +210,14 @@ def available() -> bool:
     return _binary() is not None
 
 
+def sieve_available() -> bool:
+    """Whether Pigeonhole is installed too: Sieve in LMTP, and ManageSieve."""
+    return any(Path(folder, "managesieve-login").is_file() for folder in _LIBEXEC)
+
+
+_LIBEXEC = ("/usr/lib/dovecot", "/usr/libexec/dovecot", "/usr/local/libexec/dovecot")
+
+
 def _binary() -> str | None:
     return shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
@@ -186,21 +235,38 @@ def make_certificate(folder: Path) -> None:
     )
 
 
-def start(format_: str = "sdbox", separator: str = "/", prefix: str = "") -> Dovecot:
-    """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited)."""
+def _sieve_parts(port: int) -> dict[str, str]:
+    """The parts of the configuration that need Pigeonhole."""
+    if not sieve_available():
+        return {"sieve_protocol": "", "sieve_service": "", "sieve_plugin": ""}
+    return {
+        "sieve_protocol": " sieve",
+        "sieve_service": SIEVE_SERVICE.format(sieve=port),
+        "sieve_plugin": SIEVE_PLUGIN.format(),
+    }
+
+
+def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_port: int | None = None) -> Dovecot:
+    """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited).
+
+    ``smtp_port``: see :class:`Dovecot`; None: a free one.
+    """
     binary = _binary()
     assert binary, "dovecot is not installed"
     user, group, uid, gid = _identity()
     folder = Path(tempfile.mkdtemp(prefix="jpd-"))
-    imap, imaps, lmtp = free_ports(3)
+    imap, imaps, lmtp, sieve, smtp = free_ports(5)
+    smtp = smtp if smtp_port is None else smtp_port
     for name in ("run", "state", "mail"):
         (folder / name).mkdir()
     make_certificate(folder / "tls")
+    parts = _sieve_parts(sieve)
     config = folder / "dovecot.conf"
     config.write_text(
         CONFIG.format(
             folder=folder, run=folder / "run", host=HOST, imap=imap, imaps=imaps, lmtp=lmtp, user=user, group=group,
             uid=uid, gid=gid, password=PASSWORD, format=format_, separator=separator, prefix=prefix, domain=DOMAIN,
+            smtp=smtp, **parts,
         )
     )  # fmt: skip
     command = [binary, "-c", str(config)]
@@ -209,6 +275,6 @@ def start(format_: str = "sdbox", separator: str = "/", prefix: str = "") -> Dov
             os.chown(path, uid, gid)
         command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
-    server = Dovecot(folder, imap, imaps, lmtp)
+    server = Dovecot(folder, imap, imaps, lmtp, sieve if sieve_available() else 0, smtp)
     wait_until(lambda: greets(imap), "dovecot greets")
     return server

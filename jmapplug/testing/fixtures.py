@@ -32,6 +32,17 @@ def dovecot() -> Iterator[Dovecot]:
 
 
 @pytest.fixture(scope="session")
+def dovecot_sieve(dovecot: Dovecot) -> Dovecot:
+    """The same Dovecot where it has Pigeonhole: ``sieve_port`` speaks ManageSieve, LMTP runs the active script."""
+    if not dovecot.sieve_port:
+        what = "Pigeonhole is not installed (apt-get install dovecot-sieve dovecot-managesieved)"
+        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
+            pytest.fail(what)
+        pytest.skip(what)
+    return dovecot
+
+
+@pytest.fixture(scope="session")
 def dovecot_maildir() -> Iterator[Dovecot]:
     """A real Dovecot in Courier's layout: maildir, everything under "INBOX.", separator "."."""
     _needs_dovecot()
