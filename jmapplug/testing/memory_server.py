@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from jmapplug.backends import Features, Rights
+from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import Part
 
 if TYPE_CHECKING:
@@ -97,13 +98,21 @@ class MemoryServer:
     """The upstream itself. Changing it wakes the watches of its sources."""
 
     def __init__(self, features: Features | None = None, *, guid_per_message: bool = True) -> None:
-        self.features = features or Features(id_scheme="emailid", condstore=True, qresync=True, idle=True)
+        self.features = features or Features(
+            id_scheme="emailid", condstore=True, qresync=True, idle=True, move=True, uidplus=True, special_use=True
+        )
         self.folders: dict[bytes, StoredFolder] = {}
         self.mailbox_ids = guid_per_message
         self._guid = itertools.count(1)
         self._validity = itertools.count(1000)
         self.watches: set[Watcher] = set()
         self._clock = itertools.count(1_700_000_000, 60)
+        self.largest: int | None = None
+        """Octets of the largest message that may be appended or copied."""
+        self.quota: int | None = None
+        """Octets of all messages together."""
+        self.ids_by_content = False
+        """Whether a message with the octets of another one gets its id (EMAILID), as some servers do."""
         self.create(b"INBOX", role="inbox")
 
     # --- what other clients and the delivery agent do -----------------------------------------------------------------
@@ -123,6 +132,12 @@ class MemoryServer:
 
     def delete(self, key: bytes) -> None:
         del self.folders[key]
+        self._wake()
+
+    def unmake(self, key: bytes) -> None:
+        """The folder loses its messages and can no longer be selected; its name stays."""
+        folder = self.folders[key]
+        folder.selectable, folder.messages, folder.vanished = False, {}, []
         self._wake()
 
     def rename(self, old: bytes, new: bytes) -> None:
@@ -151,7 +166,8 @@ class MemoryServer:
         folder = self.folders[key]
         when = next(self._clock) if received_at is None else received_at
         raw = message() if raw is None else raw
-        one = StoredMessage(folder.uidnext, raw, flags, when, guid or f"g{next(self._guid)}", folder.bump())
+        guid = guid or (self._same(raw) if self.ids_by_content else None) or f"g{next(self._guid)}"
+        one = StoredMessage(folder.uidnext, raw, flags, when, guid, folder.bump())
         one.thread_id = thread_id
         one.structure = structure
         folder.messages[one.uid] = one
@@ -207,6 +223,14 @@ class MemoryServer:
         folder.bump()
         self._wake()
 
+    def check_room(self, *sizes: int) -> None:
+        """Whether messages of these octets fit. Raises UpstreamError: "toobig", "overquota"."""
+        if self.largest is not None and any(size > self.largest for size in sizes):
+            raise UpstreamError("the message is too big", code="toobig", temporary=False)
+        used = sum(len(one.raw) for folder in self.folders.values() for one in folder.messages.values())
+        if self.quota is not None and used + sum(sizes) > self.quota:
+            raise UpstreamError("the quota is exceeded", code="overquota", temporary=False)
+
     def view(self) -> dict[bytes, dict[int, tuple[frozenset[str], bytes]]]:
         """What is UNDELETED where: folder → UID → (flags, the message)."""
         return {
@@ -224,6 +248,9 @@ class MemoryServer:
         from jmapplug.testing.memory_source import MemorySource
 
         return MemorySource(self)
+
+    def _same(self, raw: bytes) -> str | None:
+        return next((o.guid for f in self.folders.values() for o in f.messages.values() if o.raw == raw), None)
 
     def _wake(self) -> None:
         for watch in list(self.watches):

@@ -1,8 +1,10 @@
 """The whole of ``backends.MailSource`` over a :class:`~jmapplug.testing.memory_server.MemoryServer`, with faults.
 
+The write half is in ``memory_writing``.
+
 For tests of whatever stands on a MailSource. What other clients do is done to the server (``deliver``, ``move``,
 ``set_flags``, ``expunge``, …); :class:`MemorySource` is a connection to it. Every call of the source is counted
-(``calls``) and may fail on demand (``fail_at``, ``fault``).
+(``calls``) and may fail on demand: before the work (``fail_at``, ``fault``) or, when writing, after it (``after``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTer
 from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import Part
 from jmapplug.testing.memory_server import MemoryServer, StoredFolder, StoredMessage, message, switch
+from jmapplug.testing.memory_writing import MemoryWriting
 
 __all__ = ["MemoryServer", "MemorySource", "MemoryWatch", "StoredFolder", "StoredMessage", "message", "switch"]
 
@@ -44,11 +47,12 @@ class MemoryWatch:
         self.event.set()
 
 
-class MemorySource:
+class MemorySource(MemoryWriting):
     """A connection to a :class:`MemoryServer`. ``fail_at``: the number of the call that raises UpstreamError.
 
     ``fault(name)`` is asked before each call and may raise. ``before(name)`` is called before each call too: tests
-    change the server there, between two calls of a pass.
+    change the server there, between two calls of a pass. ``after(name)`` is called when a write is done and its
+    answer has not reached the caller: what it raises is a lost answer.
     """
 
     def __init__(self, server: MemoryServer) -> None:
@@ -57,6 +61,7 @@ class MemorySource:
         self.fail_at: int | None = None
         self.fault: Callable[[str], None] | None = None
         self.before: Callable[[str], None] | None = None
+        self.after: Callable[[str], None] | None = None
         self.batch = 100
 
     @property
@@ -143,7 +148,7 @@ class MemorySource:
         if self.features.qresync and since.highestmodseq:
             gone = [uid for modseq, uid in folder.vanished if modseq > since.highestmodseq and uid < since.uidnext]
         else:
-            gone = [uid for uid in known() if uid not in folder.messages]
+            gone = [uid for uid in known() if uid not in folder.messages and uid < since.uidnext]
         return tuple(sorted(gone))
 
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
