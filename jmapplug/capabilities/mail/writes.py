@@ -1,0 +1,67 @@
+"""What our own writes to an account's mail share with the sync (mail-rules 5, 12, 15, 33).
+
+*lock*: one write at a time per account, upstream and local part together; the sync takes it where it decides which Email
+a copy is, and where it takes copies away. It is never held while SMTP talks.
+
+*registry*: a pass reads a folder, then applies what it read. What we wrote to a copy in between is newer than that: the
+pass leaves such copies alone and the next one, which begins at the old sync point, sees them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+from gevent.lock import RLock
+
+from jmapplug.store.account import Store
+
+
+class Writes:
+    """See the module. One per store; :func:`writes_of` finds it."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self._readers = 0
+        self._number = 0
+        self._touched: dict[tuple[int, int], int] = {}
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A pass is under way: what is written from now on is remembered for it."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._touched.clear()
+
+    def mark(self) -> int:
+        """This moment, for :meth:`newer`."""
+        return self._number
+
+    def note(self, mid: int, uids: Iterable[int]) -> None:
+        """These copies are now as a write of ours left them. Called with the local change, before anybody yields."""
+        if self._readers:
+            self._number += 1
+            for uid in uids:
+                self._touched[mid, uid] = self._number
+
+    def newer(self, mark: int, mid: int, uids: Iterable[int]) -> set[int]:
+        """Those of ``uids`` that were written after ``mark``."""
+        if not self._touched:
+            return set()
+        return {uid for uid in uids if self._touched.get((mid, uid), 0) > mark}
+
+
+_writes: WeakKeyDictionary[Store, Writes] = WeakKeyDictionary()
+
+
+def writes_of(store: Store) -> Writes:
+    """The writes of an account's store."""
+    found = _writes.get(store)
+    if found is None:
+        found = _writes[store] = Writes()
+    return found
