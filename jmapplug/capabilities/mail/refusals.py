@@ -8,7 +8,7 @@ from jmapplug.errors import AuthenticationError, SetError, UpstreamError
 
 log = logging.getLogger("jmapplug.capabilities.mail")
 
-# Response code in lower case (RFC 5530, 4469, 9051) → SetError type (RFC 8620 §5.3, RFC 8621) and what the client is told.
+# Response code in lower case (RFC 5530, 4469, 9051) → SetError type (RFC 8620 §5.3), and what the client is told.
 TABLE: dict[str, tuple[str, str]] = {
     "noperm": ("forbidden", "The mail server does not allow this."),
     "overquota": ("overQuota", "The mail server says that the account is over quota."),

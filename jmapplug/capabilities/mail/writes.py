@@ -1,7 +1,7 @@
 """What our own writes to an account's mail share with the sync (mail-rules 5, 12, 15, 33).
 
-*lock*: one write at a time per account, upstream and local part together; the sync takes it where it decides which Email
-a copy is, and where it takes copies away. It is never held while SMTP talks.
+*lock*: one write at a time per account, upstream and local part together; the sync takes it where it decides which
+Email a copy is, and where it takes copies away. It is never held while SMTP talks.
 
 *registry*: a pass reads a folder, then applies what it read. What we wrote to a copy in between is newer than that: the
 pass leaves such copies alone and the next one, which begins at the old sync point, sees them again.
