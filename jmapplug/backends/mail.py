@@ -183,6 +183,9 @@ class MailSource(Protocol):
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
         """The ``count`` truly newest messages by INTERNALDATE, without listing the whole folder where possible."""
 
+    def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
+        """These messages as ``changes`` lists new ones, as they are now; UIDs that are not there are left out."""
+
     def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
         """Headers, structure, size (and preview where cheap) in batches; UIDs that are gone are left out."""
 

@@ -156,6 +156,11 @@ class MemorySource(MemoryWriting):
         found = sorted(self._folder(key).messages.values(), key=lambda one: (one.received_at, one.uid))
         return tuple(map(self._item, found[::-1][:count]))
 
+    def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
+        self._call("items", (key, tuple(uids)))
+        found = self._folder(key).messages
+        return [self._item(found[uid]) for uid in uids if uid in found]
+
     def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
         self._call("details", (key, tuple(uids)))
         folder = self._folder(key)

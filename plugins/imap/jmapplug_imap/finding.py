@@ -57,6 +57,19 @@ class Finding:
         if not self._access.read(connection, key):
             connection.noop()
 
+    def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
+        """See MailSource.items."""
+        return self._access.run(lambda connection: self._items(connection, key, uids)) if uids else []
+
+    def _items(self, connection: Connection, key: bytes, uids: Sequence[int]) -> list[Item]:
+        wanted = ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
+        fresh = self._access.read(connection, key)
+        rows = {row.uid: row for row in connection.fetch_all(uids, wanted)}
+        if not fresh and (missing := [uid for uid in uids if uid not in rows]):
+            connection.noop()
+            rows |= {row.uid: row for row in connection.fetch_all(missing, wanted)}
+        return [item_of(rows[uid]) for uid in uids if uid in rows and rows[uid].received_at is not None]
+
     # --- newest
 
     def _newest(self, connection: Connection, key: bytes, count: int) -> tuple[Item, ...]:

@@ -66,6 +66,9 @@ class ImapSource:
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
         return self._finding.newest(key, count)
 
+    def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
+        return self._finding.items(key, uids)
+
     def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
         return self._contents.details(key, uids, background)
 
