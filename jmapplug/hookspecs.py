@@ -29,6 +29,8 @@ class AccountInfo:
     """What the front knows of an account without its worker.
 
     ``offers``: the sources that its session has ("mail", "submission", "sieve", "quota"), as its worker last reported.
+    ``facts``: URN → what the capability learnt from the upstream and told with ``account.learn(urn, {…})``; it stays
+    known while the worker or the upstream is away. JSON values only, a few kilobytes at most.
     """
 
     id: str
@@ -36,6 +38,7 @@ class AccountInfo:
     type: str
     offers: frozenset[str]
     read_only: bool = False
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

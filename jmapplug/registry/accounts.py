@@ -18,7 +18,7 @@ _EMAIL = re.compile(r"[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+")
 MAX_EMAIL = 320
 
 # What the last report of a worker may hold; anything else in it is dropped.
-REPORT_FIELDS = ("folders", "messages", "last_sync", "error", "offers", "phase")
+REPORT_FIELDS = ("folders", "messages", "last_sync", "error", "offers", "facts", "phase")
 
 
 def check_id(value: Any) -> str:
@@ -107,6 +107,7 @@ class Shelf:
             "type": row["type"],
             "offers": report.get("offers") or [],
             "read_only": False,
+            "facts": report.get("facts") or {},
         }
 
 

@@ -181,7 +181,7 @@ class Registry:
     # --- reports
 
     def report(self, header: Header) -> Header:
-        """``{accountid, folders, messages, last_sync, error, offers, phase}`` from its worker → ``{}``."""
+        """``{accountid, folders, messages, last_sync, error, offers, facts, phase}`` from its worker → ``{}``."""
         accountid = str(header.get("accountid"))
         known = self._reports.get(accountid)
         if known is None:
@@ -190,7 +190,8 @@ class Registry:
         # What a worker does not know yet in this life (it has just begun) stays what it was.
         for name in ("last_sync", "offers"):
             news[name] = news[name] or known.get(name)
-        if news.get("offers") != known.get("offers"):
+        news["facts"] = (known.get("facts") or {}) | (news["facts"] or {})
+        if any((news[name] or None) != (known.get(name) or None) for name in ("offers", "facts")):
             self.broadcast("change", {"changed_account": accountid})
         self._reports[accountid] = news
         self._unwritten.add(accountid)

@@ -84,6 +84,8 @@ class Account:
         self._session: Any = None
         self._opening = Semaphore()
         self._published: dict[str, str] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
+        """What capabilities have learnt in this worker's life (``AccountInfo.facts``)."""
         self._greenlets: set[Any] = set()
         self._take(record)
         self.store = Store(self.folder, plugins.schemas, on_change=self.publish)
@@ -172,8 +174,12 @@ class Account:
         except KeyError:
             return None
 
+    def learn(self, urn: str, facts: dict[str, Any]) -> None:
+        """What a capability knows of the upstream by now, for the Session; told with the next report. Never blocks."""
+        self.facts[urn] = facts
+
     def info(self) -> AccountInfo:
-        return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()))
+        return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()), facts=self.facts)
 
     def close_session(self) -> None:
         session, self._session = self._session, None

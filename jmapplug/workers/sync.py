@@ -185,9 +185,11 @@ class SyncLoop:
         report: Callable[[dict[str, Any]], None],
         refresh: Callable[[], None],
         offers: Callable[[], list[str]],
+        facts: Callable[[], dict[str, dict[str, Any]]] = dict,
     ) -> None:
         self._report = report
         self._offers = offers
+        self._facts = facts
         self._news = Event()
         self._greenlets: list[Any] = []
         self._trimmed = False
@@ -227,7 +229,7 @@ class SyncLoop:
 
     def status(self) -> dict[str, Any]:
         """``{"folders", "messages", "pending", "unindexed", "phase",
-        "last_sync", "error", "offers", "services": {urn: …}}``; no network."""
+        "last_sync", "error", "offers", "facts", "services": {urn: …}}``; no network."""
         each = {urn: line.service.status() for urn, line in self.lines.items()}
         lines = self.lines.values()
         synced = [line.last_sync for line in lines]
@@ -240,6 +242,7 @@ class SyncLoop:
             "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
             "error": next((line.error for line in lines if line.error), None),
             "offers": self._offers(),
+            "facts": self._facts(),
             "services": each,
         }
 

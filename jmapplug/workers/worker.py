@@ -53,6 +53,7 @@ class Worker:
             self._report,
             self._refresh,
             self.account.reported_offers,
+            lambda: self.account.facts,
         )
 
     def account_for(self, account_id: str) -> Account | None:

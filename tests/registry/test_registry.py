@@ -250,6 +250,19 @@ def test_a_report_is_listed_at_once_and_survives_a_restart(registry, add, settin
     again.close()
 
 
+def test_facts_of_the_upstream_are_told_to_the_fronts_and_outlive_the_worker_that_learnt_them(registry, add):
+    add("alice")
+    told = []
+    registry.broadcast = lambda name, body: told.append(body)
+    facts = {"urn:x": {"sizes": [1, 2]}}
+    registry.report({"accountid": "alice", "offers": ["mail"], "facts": facts})
+    assert told == [{"changed_account": "alice"}]
+    registry.report({"accountid": "alice", "offers": ["mail"], "facts": {}})
+    registry.report({"accountid": "alice", "offers": ["mail"], "facts": {"urn:y": {}}})
+    assert registry.pool({"accountid": "alice"})["accounts"][0]["facts"] == {**facts, "urn:y": {}}
+    assert len(told) == 2
+
+
 def test_a_report_of_a_deleted_account_is_not_found(registry, add):
     add()
     registry.delete({"accountid": "alice"})

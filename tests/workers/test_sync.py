@@ -215,5 +215,12 @@ def test_reports_tell_the_whole_account(service, busy):
         (2, None, ["mail"]),
         (2, "away", ["mail"]),
     ]
-    assert "services" not in reports[0]
+    assert "services" not in reports[0] and reports[0]["facts"] == {}
     assert loop.status()["services"]["urn"]["folders"] == 2
+
+
+def test_reports_carry_what_capabilities_learnt(service, busy):
+    reports = []
+    facts = {"urn:x": {"size": 5}}
+    SyncLoop({"urn": service}, busy, 30, reports.append, lambda: None, list, lambda: facts).sync()
+    assert reports[0]["facts"] == facts
