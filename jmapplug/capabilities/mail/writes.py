@@ -3,6 +3,9 @@
 *lock*: one write at a time per account, upstream and local part together; the sync takes it where it decides which
 Email a copy is, and where it takes copies away. It is never held while SMTP talks.
 
+*tree*: held while folders are made, renamed or deleted, upstream and here, and while a listing is read and applied: no
+pass ever applies a listing that is older than such a write. Taken inside *lock*, never the other way round.
+
 *registry*: a pass reads a folder, then applies what it read. What we wrote to a copy in between is newer than that: the
 pass leaves such copies alone and the next one, which begins at the old sync point, sees them again.
 """
@@ -23,6 +26,8 @@ class Writes:
 
     def __init__(self) -> None:
         self.lock = RLock()
+        self.tree = RLock()
+        self.tree_changes = 0
         self._readers = 0
         self._number = 0
         self._touched: dict[tuple[int, int], int] = {}
@@ -37,6 +42,10 @@ class Writes:
             self._readers -= 1
             if not self._readers:
                 self._touched.clear()
+
+    def note_tree(self) -> None:
+        """Mailboxes are other ones now, or have other keys. Called with the local change, before anybody yields."""
+        self.tree_changes += 1
 
     def mark(self) -> int:
         """This moment, for :meth:`newer`."""
