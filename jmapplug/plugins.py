@@ -26,7 +26,13 @@ from jmapplug.settings import Setting
 log = logging.getLogger(__name__)
 
 DECLARING = ("register_backends", "register_settings", "register_capabilities")
-BUILT_IN = ("jmapplug.capabilities.core", "jmapplug.capabilities.mail", "jmapplug.web.plugin", "jmapplug.demo.plugin")
+BUILT_IN = (
+    "jmapplug.capabilities.core",
+    "jmapplug.capabilities.mail",
+    "jmapplug.capabilities.blob",
+    "jmapplug.web.plugin",
+    "jmapplug.demo.plugin",
+)
 
 
 @dataclass(slots=True)

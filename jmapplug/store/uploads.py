@@ -59,6 +59,11 @@ def find(store: Store, blob_id: str, now: float) -> Upload | None:
     return None if row is None else Upload(*row)
 
 
+def stored(store: Store, now: float) -> int:
+    """Octets of all uploads that are still kept."""
+    return int(store.own.value("SELECT coalesce(sum(size), 0) FROM store_upload WHERE expires_at > ?", (int(now),)))
+
+
 def expired(store: Store, now: float, limit: int) -> list[str]:
     """At most ``limit`` ids of uploads whose time is over."""
     sql = "SELECT id FROM store_upload WHERE expires_at <= ? LIMIT ?"

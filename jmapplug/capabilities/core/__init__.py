@@ -1,9 +1,10 @@
-"""urn:ietf:params:jmap:core (RFC 8620 §2, §4): the limits, and Core/echo."""
+"""urn:ietf:params:jmap:core (RFC 8620 §2, §4, §6.3): the limits, Core/echo, Blob/copy."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jmapplug.capabilities.core.blob_copy import blob_copy
 from jmapplug.hookspecs import AccountInfo, Capability, hookimpl
 from jmapplug.jmap.methods import Args, Call, Limits, Method, Reply
 from jmapplug.jmap.sorting import COLLATIONS
@@ -36,7 +37,10 @@ def account_value(info: AccountInfo) -> None:
 
 CORE = Capability(
     urn=URN,
-    methods=(Method("Core/echo", echo, URN, needs_account=False),),
+    methods=(
+        Method("Core/echo", echo, URN, needs_account=False),
+        Method("Blob/copy", blob_copy, URN),
+    ),
     server_value=server_value,
     account_value=account_value,
 )
