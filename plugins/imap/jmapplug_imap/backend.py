@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 from typing import ClassVar
 
+import gevent
 import msgspec
 
 from jmapplug.backends import MailSource, QuotaSource, SieveSource, SubmissionSource
 from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
-from jmapplug_imap import discovery, preload
+from jmapplug_imap import discovery, preload, sieve
 from jmapplug_imap.connecting import connect
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.settings import PUBLIC, SECRETS, ImapSettings
@@ -17,6 +18,8 @@ from jmapplug_imap.source import ImapSource
 
 TRY_TIMEOUTS = Timeouts(connect=10, read=15, command=20)
 """While a person waits for the answer."""
+PROBE_PATIENCE = 3.0
+"""Seconds that a ManageSieve server gets after the IMAP log-in: most hosts have none, and many drop the packets."""
 
 
 class ImapSession:
@@ -24,6 +27,9 @@ class ImapSession:
 
     def __init__(self, settings: ImapSettings, email: str) -> None:
         self._mail = ImapSource(settings, email)
+        self._sieve: sieve.Sieve | None = None
+        if settings.sieveHost and settings.sievePort:
+            self._sieve = sieve.Sieve(lambda: sieve.connect_sieve(settings, email))
 
     @property
     def known(self) -> bool:
@@ -40,7 +46,7 @@ class ImapSession:
 
     @property
     def sieve(self) -> SieveSource | None:
-        return None
+        return self._sieve
 
     @property
     def quota(self) -> QuotaSource | None:
@@ -48,6 +54,8 @@ class ImapSession:
 
     def close(self) -> None:
         self._mail.close()
+        if self._sieve is not None:
+            self._sieve.close()
 
 
 class ImapBackend:
@@ -75,8 +83,7 @@ class ImapBackend:
             )
         if not complete.password:
             raise SetupError("password", "a password is needed to log in at the IMAP server")
-        self._try(complete, email)
-        return complete
+        return self._tried(complete, email)
 
     def check_password(self, settings: ImapSettings, email: str, password: str) -> bool:
         """See Backend.check_password. Raises UpstreamError when the server cannot be asked."""
@@ -97,6 +104,23 @@ class ImapBackend:
     def open(self, settings: ImapSettings, email: str) -> ImapSession:
         """See Backend.open."""
         return ImapSession(settings, email)
+
+    def _tried(self, settings: ImapSettings, email: str) -> ImapSettings:
+        """Log in at the IMAP server, and meanwhile look for a ManageSieve server where none is named."""
+        if not settings.sievePort:
+            self._try(settings, email)
+            return settings
+        if settings.sieveHost:
+            self._try(settings, email)
+            sieve.check_named(settings, email)
+            return settings
+        probing = gevent.spawn(sieve.probe, settings, email)
+        try:
+            self._try(settings, email)
+            probing.join(PROBE_PATIENCE)
+            return probing.value or settings
+        finally:
+            probing.kill(block=False)
 
     def _try(self, settings: ImapSettings, email: str) -> None:
         try:

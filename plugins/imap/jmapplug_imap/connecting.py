@@ -35,8 +35,8 @@ def connect(
     """
     if not settings.imapHost:
         raise UpstreamError("the account has no IMAP host", temporary=False)
-    with _ca_file(settings.imapCA) as ca_file:
-        connection = factory(settings.imapHost, settings.imapPort, settings.imap_security, ca_file, timeouts)
+    with ca_file(settings.imapCA) as path:
+        connection = factory(settings.imapHost, settings.imapPort, settings.imap_security, path, timeouts)
         try:
             connection.open()
             secret = settings.password if password is None else password
@@ -51,7 +51,7 @@ def connect(
 
 
 @contextlib.contextmanager
-def _ca_file(text: str | None) -> Iterator[str | None]:
+def ca_file(text: str | None) -> Iterator[str | None]:
     """``imapCA`` as a file's path: it is one, or a PEM text that gets a file for the moment of connecting."""
     if not text or _PEM not in text:
         yield text or None

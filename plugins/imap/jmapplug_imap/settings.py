@@ -11,6 +11,7 @@ _Host = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[^\s\x00-\x1f\x7
 _Login = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 _Password = Annotated[str, msgspec.Meta(max_length=65536, pattern=r"\A[^\x00\r\n]*\Z")]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _Url = Annotated[str, msgspec.Meta(max_length=2048, pattern=r"\A(https?://[^\s\x00-\x1f\x7f]+)?\Z")]
 _Pem = Annotated[str, msgspec.Meta(max_length=1_000_000, pattern=r"\A[^\x00]*\Z")]
 
@@ -27,7 +28,8 @@ PUBLIC = ("imapHost", "imapPort")
 class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """All fields may be left out. ``imapCA`` is a PEM text, or the path of a PEM file, that signs the IMAP server.
 
-    ``None`` and ``""`` both mean "not given". ``username`` defaults to the account's e-mail address.
+    ``None`` and ``""`` both mean "not given". ``username`` defaults to the account's e-mail address. ManageSieve takes
+    the same user name, password and CA; without ``sieveHost`` it is looked for on ``imapHost``, ``sievePort`` 0: never.
     """
 
     username: _Login | None = None
@@ -39,6 +41,9 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     smtpHost: _Host | None = None
     smtpPort: _Port = 587
     smtpSSL: Security = STARTTLS
+    sieveHost: _Host | None = None
+    sievePort: _PortOrNone = 4190
+    sieveSSL: Security = STARTTLS
     caldavURL: _Url | None = None
     carddavURL: _Url | None = None
 
@@ -50,3 +55,8 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     def imap_security(self) -> int:
         """``imapSSL`` with its synonym folded: PLAIN, TLS or STARTTLS."""
         return PLAIN if self.imapSSL == 1 else self.imapSSL
+
+    @property
+    def sieve_security(self) -> int:
+        """``sieveSSL`` in the same way."""
+        return PLAIN if self.sieveSSL == 1 else self.sieveSSL
