@@ -30,6 +30,7 @@ BUILT_IN = (
     "jmapplug.capabilities.core",
     "jmapplug.capabilities.mail",
     "jmapplug.capabilities.blob",
+    "jmapplug.capabilities.quota",
     "jmapplug.web.plugin",
     "jmapplug.demo.plugin",
 )

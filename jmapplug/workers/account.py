@@ -86,6 +86,8 @@ class Account:
         self._published: dict[str, str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
         """What capabilities have learnt in this worker's life (``AccountInfo.facts``)."""
+        self.watchers: list[Callable[[dict[str, str]], None]] = []
+        """Called with ``{type: state}`` of what has changed, in the greenlet that changed it: must not block."""
         self._greenlets: set[Any] = set()
         self._take(record)
         self.store = Store(self.folder, plugins.schemas, on_change=self.publish)
@@ -196,6 +198,8 @@ class Account:
         news = {name: state for name, state in changed.items() if self._published.get(name) != state}
         if news:
             self._published.update(news)
+            for watcher in self.watchers:
+                watcher(news)
             self._on_publish({"changed": news, "id": self.store.modseq})
 
     def states(self) -> dict[str, str]:
