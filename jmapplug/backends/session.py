@@ -42,7 +42,11 @@ class Backend(Protocol):
 
     ``settings`` is a msgspec Struct: its fields are the JSON fields of the management API (``username``, ``imapHost``…)
     with their defaults; it renders the form and validates the API. Fields whose name is in ``secrets`` are stored
-    encrypted and never shown. ``public`` names the fields that lists of accounts show.
+    encrypted and never shown. ``public`` names the fields that lists of accounts show. A field ``sendAs`` (addresses or
+    ``*@domain``) tells what may be sent from besides the account's own address.
+
+    A class may also have ``notes(settings, email) -> str | None``: what does not work of the parts that an account can
+    do without (sending), in words for the person who sets it up; and ``preload()`` (workers/preload.py).
     """
 
     type: ClassVar[str]

@@ -40,11 +40,16 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """The end of one hand-over. ``answers``: recipient → Answered. ``reply``: to the end of DATA; None: not reached."""
+    """The end of one hand-over. ``answers``: recipient → Answered. ``reply``: to DATA or its end; None: not reached.
+
+    ``stage`` is the command that decided: "mail" (the sender or the message as a whole was refused, every recipient has
+    that reply), "rcpt" (no recipient was taken) or "data".
+    """
 
     answers: dict[str, Answered]
     reply: str | None = None
     accepted: bool = False
+    stage: str = "data"
 
 
 class SubmissionSource(Protocol):
@@ -63,6 +68,8 @@ class SubmissionSource(Protocol):
         """Hand over the file ``message`` (CRLF line ends) once; a refusal is a Delivery, not an exception.
 
         ``on_data`` is called when MAIL and RCPT are through and the very next octets are the message's: from then on
-        a failure is *unsure*. Raises UpstreamError when the connection fails before (nothing was taken: it may be
-        tried again), and UpstreamError(code="unsure") when it fails after ``on_data`` without an answer.
+        a crash leaves it *unsure* whether it was sent; an exception of ``on_data`` ends the hand-over before anything
+        of the message has left. Raises UpstreamError when the connection fails before the end of the message was sent
+        (nothing was taken: it may be tried again), UpstreamError(code="unsure") when it fails after that without an
+        answer, and UpstreamError(code="parameter") for a parameter that the server does not take.
         """

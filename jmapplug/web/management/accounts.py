@@ -92,7 +92,7 @@ def create_account() -> Response:
         raise Invalid("pool: an accountid is needed")
     settings, warning = _tried(backend, settings, email, body)
     registry("create", accountid=account_id, email=email, type=kind, settings=msgspec.to_builtins(settings), pool=pool)
-    warning = warning or _set_up(account_id)
+    warning = warning or _set_up(account_id) or _noted(backend, settings, email)
     answer = {"accountid": account_id, "type": kind}
     return json_answer(answer | ({"warning": warning} if warning else {}), 201)
 
@@ -121,6 +121,12 @@ def _set_up(account_id: str) -> str | None:
     return None
 
 
+def _noted(backend: type[Backend], settings: Any, email: str) -> str | None:
+    """What an account can do without and does not work, in words."""
+    notes = getattr(backend, "notes", None)
+    return notes(backend(), settings, email) if notes is not None else None
+
+
 @routes.patch("/api/accounts/<path:account_id>")
 def change_account(account_id: str) -> Response:
     """Change settings; what is not named stays. The worker starts anew on them."""
@@ -137,7 +143,7 @@ def change_account(account_id: str) -> Response:
     settings = _settings(backend, {**current["settings"], **changes})
     settings, warning = _tried(backend, settings, email, body)
     registry("update", accountid=account_id, email=email, settings=msgspec.to_builtins(settings))
-    warning = warning or _set_up(account_id)
+    warning = warning or _set_up(account_id) or _noted(backend, settings, email)
     answer = registry("get", accountid=account_id)
     return json_answer(answer | ({"warning": warning} if warning else {}))
 

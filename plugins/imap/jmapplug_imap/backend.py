@@ -15,6 +15,7 @@ from jmapplug_imap.connecting import connect
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.settings import PUBLIC, SECRETS, ImapSettings
 from jmapplug_imap.source import ImapSource
+from jmapplug_imap.submission import SmtpSource, trouble
 
 TRY_TIMEOUTS = Timeouts(connect=10, read=15, command=20)
 """While a person waits for the answer."""
@@ -27,6 +28,7 @@ class ImapSession:
 
     def __init__(self, settings: ImapSettings, email: str) -> None:
         self._mail = ImapSource(settings, email)
+        self._submission = SmtpSource(settings, email) if settings.smtpHost else None
         self._sieve: sieve.Sieve | None = None
         if settings.sieveHost and settings.sievePort:
             self._sieve = sieve.Sieve(lambda: sieve.connect_sieve(settings, email))
@@ -42,7 +44,7 @@ class ImapSession:
 
     @property
     def submission(self) -> SubmissionSource | None:
-        return None
+        return self._submission
 
     @property
     def sieve(self) -> SieveSource | None:
@@ -84,6 +86,10 @@ class ImapBackend:
         if not complete.password:
             raise SetupError("password", "a password is needed to log in at the IMAP server")
         return self._tried(complete, email)
+
+    def notes(self, settings: ImapSettings, email: str) -> str | None:
+        """See Backend.notes: whether sending works."""
+        return trouble(settings, email) if settings.smtpHost else None
 
     def check_password(self, settings: ImapSettings, email: str, password: str) -> bool:
         """See Backend.check_password. Raises UpstreamError when the server cannot be asked."""

@@ -14,6 +14,7 @@ _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _Url = Annotated[str, msgspec.Meta(max_length=2048, pattern=r"\A(https?://[^\s\x00-\x1f\x7f]+)?\Z")]
 _Pem = Annotated[str, msgspec.Meta(max_length=1_000_000, pattern=r"\A[^\x00]*\Z")]
+_Sender = Annotated[str, msgspec.Meta(max_length=320, pattern=r"\A[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+\Z")]
 
 PLAIN: Final = 0
 TLS: Final = 2
@@ -21,7 +22,7 @@ STARTTLS: Final = 3
 Security = Literal[0, 1, 2, 3]
 """The SSL numbers of the management API: 0 (or 1) plain, 2 TLS from the first byte, 3 STARTTLS."""
 
-SECRETS = frozenset({"password"})
+SECRETS = frozenset({"password", "smtpPassword"})
 PUBLIC = ("imapHost", "imapPort")
 
 
@@ -30,6 +31,8 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
     ``None`` and ``""`` both mean "not given". ``username`` defaults to the account's e-mail address. ManageSieve takes
     the same user name, password and CA; without ``sieveHost`` it is looked for on ``imapHost``, ``sievePort`` 0: never.
+    Without ``smtpHost`` the account cannot send; user name, password and CA of SMTP default to those of IMAP.
+    ``sendAs``: addresses, or ``*@domain``, that may be sent from besides the account's own.
     """
 
     username: _Login | None = None
@@ -41,6 +44,10 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     smtpHost: _Host | None = None
     smtpPort: _Port = 587
     smtpSSL: Security = STARTTLS
+    smtpUsername: _Login | None = None
+    smtpPassword: _Password | None = None
+    smtpCA: _Pem | None = None
+    sendAs: Annotated[tuple[_Sender, ...], msgspec.Meta(max_length=1000)] = ()
     sieveHost: _Host | None = None
     sievePort: _PortOrNone = 4190
     sieveSSL: Security = STARTTLS
@@ -55,6 +62,11 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     def imap_security(self) -> int:
         """``imapSSL`` with its synonym folded: PLAIN, TLS or STARTTLS."""
         return PLAIN if self.imapSSL == 1 else self.imapSSL
+
+    @property
+    def smtp_security(self) -> int:
+        """``smtpSSL`` in the same way."""
+        return PLAIN if self.smtpSSL == 1 else self.smtpSSL
 
     @property
     def sieve_security(self) -> int:
