@@ -11,6 +11,7 @@ from jmapplug.capabilities.mail.email_changes import email_changes
 from jmapplug.capabilities.mail.email_get import email_get
 from jmapplug.capabilities.mail.email_parse import email_parse
 from jmapplug.capabilities.mail.index import index_slice
+from jmapplug.capabilities.mail.mailbox_plan import MAX_MAILBOX_NAME
 from jmapplug.capabilities.mail.service import MailService
 from jmapplug.capabilities.mail.sorts import SORT_FIELDS
 from jmapplug.hookspecs import AccountInfo, Capability, Schema
@@ -20,8 +21,6 @@ from jmapplug.jmap.methods import Args, Call, Handler, Method, Reply
 URN = "urn:ietf:params:jmap:mail"
 FOLDER = Path(__file__).parent
 
-MAX_MAILBOX_NAME = 200
-"""Octets; RFC 8621 §1.3.1 wants 100 at least, and IMAP servers take 255 of modified UTF-7, which is longer."""
 MAX_ATTACHMENTS = 50_000_000
 
 
@@ -83,7 +82,9 @@ MAIL = Capability(
         *(_method(name, handler, writes=True) for name, handler in WRITING.items()),
     ),
     account_value=account_value,
-    schema=Schema(own=(_script("own_1.sql"),), cache=(_script("cache_1.sql"), _script("cache_2.sql"))),
+    schema=Schema(
+        own=(_script("own_1.sql"), _script("own_2.sql")), cache=(_script("cache_1.sql"), _script("cache_2.sql"))
+    ),
     types=("Mailbox", "Thread", "Email", "EmailDelivery"),
     blobs=blobs.PREFIXES,
     service=service,

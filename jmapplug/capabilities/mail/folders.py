@@ -45,6 +45,18 @@ class Binding(NamedTuple):
     sort_order: int | None
 
 
+class Intent(NamedTuple):
+    """A row of ``own.mail_folder_intent``: what we began to do with a folder (``own_2.sql``)."""
+
+    number: int
+    kind: str
+    mid: int | None
+    old_key: bytes | None
+    parent: bytes | None
+    name: str | None
+    role: str | None
+
+
 class Box(NamedTuple):
     """A Mailbox as it should be. ``mid`` 0: a new one. ``parent`` is the key of the level above."""
 
@@ -125,6 +137,48 @@ def rename_candidates(listing: Iterable[Folder], known: Sequence[Binding]) -> li
     ]
 
 
+def own_renames(listing: Sequence[Folder], known: Sequence[Binding], intents: Iterable[Intent]) -> dict[bytes, int]:
+    """Key → mid of folders that we renamed without having noted it (killed in between), and of all below them."""
+    begun = [one for one in intents if one.kind == "rename" and one.old_key is not None]
+    if not begun:
+        return {}
+    folders = with_parents(listing)
+    parents = {folder.key: folder.parent for folder in folders}
+    by_key = {box.key: box.mid for box in known}
+    found: dict[bytes, int] = {}
+    for intent in begun:
+        old = intent.old_key or b""
+        moved = [one.key for one in folders if (one.parent, shown_name(one)) == (intent.parent, intent.name)]
+        for key in moved[:1] if old not in parents else ():
+            for folder in folders:
+                if key in _lineage(folder.key, parents):
+                    mid = by_key.get(old + folder.key[len(key) :])
+                    found |= {} if mid is None else {folder.key: mid}
+    return found
+
+
+def _lineage(key: bytes | None, parents: Mapping[bytes, bytes | None]) -> list[bytes]:
+    line: list[bytes] = []
+    while key is not None and key not in line:
+        line.append(key)
+        key = parents.get(key)
+    return line
+
+
+def own_creations(boxes: Sequence[Box], intents: Iterable[Intent]) -> list[Box]:
+    """New boxes that we made without having noted it get the role that they were made for."""
+    begun = {(one.parent, one.name): one for one in intents if one.kind == "create"}
+    taken = {box.role for box in boxes}
+    found = []
+    for box in boxes:
+        intent = begun.get((box.parent, box.name)) if not box.mid else None
+        if intent is not None and intent.role and intent.role not in taken:
+            taken.add(intent.role)
+            box = box._replace(role=intent.role, role_source="client", sort_order=default_order(intent.role))
+        found.append(box)
+    return found
+
+
 def plan_boxes(listing: Sequence[Folder], known: Sequence[Binding], renames: Mapping[bytes, int]) -> list[Box]:
     """Every Mailbox as it should be, new ones with mid 0, in the order of the listing (parents added)."""
     folders = with_parents(listing)
@@ -137,7 +191,7 @@ def plan_boxes(listing: Sequence[Folder], known: Sequence[Binding], renames: Map
     for folder in folders:
         old = bound.get(folder.key)
         role, source = roles.get(folder.key, (None, None))
-        order = old.sort_order if old is not None and old.sort_order is not None else _order(role)
+        order = old.sort_order if old is not None and old.sort_order is not None else default_order(role)
         boxes.append(
             Box(
                 old.mid if old else 0,
@@ -157,18 +211,24 @@ def plan_boxes(listing: Sequence[Folder], known: Sequence[Binding], renames: Map
     return boxes
 
 
-def _order(role: str | None) -> int:
+def default_order(role: str | None) -> int:
+    """sortOrder where no client has given one."""
     return SORT_ORDER.get(role or "", _OTHER_ORDER)
 
 
-def _roles(folders: Sequence[Folder], bound: Mapping[bytes, Binding]) -> dict[bytes, tuple[str, str | None]]:
-    """Bindings first, then what the server states, then names; no role twice, no Mailbox with two (mail-rules 26)."""
-    found: dict[bytes, tuple[str, str | None]] = {}
+def _roles(folders: Sequence[Folder], bound: Mapping[bytes, Binding]) -> dict[bytes, tuple[str | None, str | None]]:
+    """Bindings first, then what the server states, then names; no role twice, no Mailbox with two (mail-rules 26).
+
+    A client's "no role" is a binding too.
+    """
+    found: dict[bytes, tuple[str | None, str | None]] = {}
     taken: set[str] = set()
     for key, box in bound.items():
         if box.role and box.role not in taken:
             found[key] = (box.role, box.role_source)
             taken.add(box.role)
+        elif box.role is None and box.role_source == "client":
+            found[key] = (None, "client")
     for source in ("server", "name"):
         for folder in folders:
             role = folder.role if source == "server" else folder.role_by_name

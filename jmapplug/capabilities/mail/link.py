@@ -22,11 +22,13 @@ from jmapplug.capabilities.mail import ids
 from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle
 from jmapplug.capabilities.mail.details import Facts, facts_of
 from jmapplug.capabilities.mail.keywords import keywords_of
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.store.settle import buried
 from jmapplug.capabilities.mail.store.sync import Bound, Pending
 from jmapplug.capabilities.mail.threads import Threads
+from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.mime.structure import parse
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe, in_company
@@ -58,14 +60,26 @@ class Linked:
 
 
 class Fetcher:
-    """Makes Emails of pending copies. ``folders`` is what settling has to know and may be replaced at any time."""
+    """Makes Emails of pending copies."""
 
     def __init__(self, store: Store, source: MailSource, folders: Folders, settled: Callable[[int], None]) -> None:
         self.store = store
         self.source = source
+        self._writes = writes_of(store)
         self.folders = folders
         self._settled = settled
         self._chunk = CHUNK
+
+    @property
+    def folders(self) -> Folders:
+        """What settling has to know: read anew when the Mailboxes are other ones; may be replaced at any time."""
+        if self._tree != self._writes.tree_changes:
+            self.folders = settling_folders(self.store, boxes_sql.rows(self.store))
+        return self._folders
+
+    @folders.setter
+    def folders(self, folders: Folders) -> None:
+        self._folders, self._tree = folders, self._writes.tree_changes
 
     def fetch(self, box: Row, uids: Sequence[int], *, background: bool = False) -> int:
         """Get the details of these copies and make their Emails; how many copies were settled.

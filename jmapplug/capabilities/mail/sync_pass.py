@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -16,12 +17,13 @@ from jmapplug.backends import Changes, Folder, Item, MailSource, SyncPoint
 from jmapplug.capabilities.mail import folders as boxes_plan
 from jmapplug.capabilities.mail import ids, plan
 from jmapplug.capabilities.mail.apply import Folders, resettle
-from jmapplug.capabilities.mail.details import facts_of
 from jmapplug.capabilities.mail.link import Fetcher, settling_folders
+from jmapplug.capabilities.mail.mailbox_listing import read_listing
 from jmapplug.capabilities.mail.plan import FlagChange, slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe
@@ -30,6 +32,10 @@ NEWEST = 50
 LIVE = 500
 SLICE = 500
 SETTLE = 100
+
+
+class _Moved(Exception):
+    """A write of ours renamed or destroyed this very folder while it was read: the next pass reads it."""
 
 
 class Pass:
@@ -59,12 +65,13 @@ class Pass:
         self._points: dict[int, tuple[SyncPoint, int | None]] = {}
         self._first: set[int] = set()
         self._reset: set[int] = set()
+        self._writes = writes_of(store)
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """All of it. Raises UpstreamError; what was applied until then stays."""
-        gone = self.boxes(self.source.folders())
+        gone = self.boxes()
         shut = [row for row in self.rows.values() if not row.selectable and row.uidvalidity is not None]
         for row in shut:
             # Deleted above its children (RFC 9051 §6.3.5): the Mailbox stays, its messages are gone.
@@ -81,7 +88,7 @@ class Pass:
 
     def setup(self) -> None:
         """The newest of INBOX, and nothing else."""
-        self.boxes(self.source.folders())
+        self.boxes()
         inbox = next((folder for folder in self._listing if folder.role == "inbox"), None)
         row = self._row(inbox) if inbox is not None else None
         if inbox is None or row is None or inbox.uidvalidity is None or row.uidnext is not None:
@@ -95,57 +102,27 @@ class Pass:
 
     # --- folders ---------------------------------------------------------------------------------------------------
 
-    def boxes(self, listing: Sequence[Folder]) -> list[Row]:
+    def boxes(self) -> list[Row]:
         """Make Mailboxes of the listing; those that are gone (their Emails are still in sight)."""
-        if not listing:
-            # There is an INBOX always (RFC 3501 §5.1): this is no answer, and must not empty the account.
-            raise UpstreamError("the server lists no mailbox at all")
+        listing, mids = read_listing(self.store, self.source)
         self._listing = plan.order([folder for folder in listing if folder.selectable and folder.exists])
-        known = boxes_sql.bindings(self.store)
-        renames = self._proved_renames(boxes_plan.rename_candidates(listing, known))
-        boxes = boxes_plan.plan_boxes(listing, known, renames)
-        mids = boxes_sql.bind(self.store, boxes, known)
-        live = boxes_sql.rows(self.store)
-
-        def work(change: Change) -> None:
-            boxes_sql.save(change, self.store, boxes, mids, live)
-            trash = next((mids[box.key] for box in boxes if box.role == "trash"), None)
-            before = next((row.mid for row in live if row.role == "trash"), None)
-            if trash != before:
-                boxes_sql.recount(change, before, trash)
-
-        self.store.commit(work, announce=False)
         self._load_rows()
         there = set(mids.values())
         return [row for row in self.rows.values() if row.mid not in there]
 
     def _load_rows(self) -> None:
         rows = boxes_sql.rows(self.store)
-        self.rows = {row.mid: row for row in rows}
+        # A Mailbox that a write of ours destroyed meanwhile stays known to this pass: there is nothing left in it.
+        self.rows |= {row.mid: row for row in rows}
         self._by_key = {row.key: row.mid for row in rows}
+        self._tree = self._writes.tree_changes
         self.fetcher.folders = settling_folders(self.store, rows)
 
     def _row(self, folder: Folder) -> Row | None:
+        if self._tree != self._writes.tree_changes:
+            self._load_rows()
         mid = self._by_key.get(folder.key)
         return None if mid is None else self.rows.get(mid)
-
-    def _proved_renames(self, candidates: Sequence[tuple[Folder, int]]) -> dict[bytes, int]:
-        """Renames seen from outside: three sampled UIDs are the same messages (mail-rules 6)."""
-        proved: dict[bytes, int] = {}
-        for folder, mid in candidates:
-            if folder.key in proved or mid in proved.values():
-                continue
-            wanted = dict(sql.sample(self.store, mid))
-            if len(wanted) < 3:
-                continue
-            same = 0
-            for batch in self.source.details(folder.key, list(wanted)):
-                for detail in batch:
-                    content = facts_of(detail, self.store.salt).content
-                    same += sql.is_evidence(self.store.own, content, wanted.get(detail.uid, 0))
-            if same == len(wanted):
-                proved[folder.key] = mid
-        return proved
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -156,7 +133,8 @@ class Pass:
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
             if full or plan.is_changed(folder, row.known):
-                self._read(row, full)
+                with suppress(_Moved):
+                    self._read(row, full)
                 self._progress()
                 breathe()
 
@@ -182,7 +160,18 @@ class Pass:
         self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
 
     def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
-        return self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
+        tree = self._writes.tree_changes
+        try:
+            changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
+        except UpstreamError as error:
+            if tree != self._writes.tree_changes:
+                raise _Moved from error
+            raise
+        if tree != self._writes.tree_changes:
+            self._load_rows()
+            if self._by_key.get(row.key) != row.mid:
+                raise _Moved
+        return changes
 
     def _take_listing(self, row: Row, changes: Changes) -> None:
         """A whole folder. Rows of an interrupted first listing are there already; ghosts leave at the pass's end."""
@@ -317,7 +306,8 @@ class Pass:
         # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
         late = [grown for folder in self.source.folders() if (grown := self._grown(folder)) is not None]
         for grown in late:
-            self._catch_up(grown)
+            with suppress(_Moved):
+                self._catch_up(grown)
         return bool(late)
 
     def _pending_with(self, mid: int, server_ids: str) -> list[int]:

@@ -157,7 +157,7 @@ def _update(change: Change, mid: int, props: tuple[Any, ...]) -> None:
 
 def mark_selected(change: Change, mid: int, marks: int) -> None:
     """Remember what SELECT said of a folder (READ_ONLY, NO_FLAGS); writes only what differs."""
-    bits = change.txn.value("SELECT rights FROM mailbox WHERE mid = ?", (mid,))
+    bits = change.txn.value("SELECT rights FROM mailbox WHERE mid = ? AND deleted = 0", (mid,))
     if bits is None or bits & _MARKS == marks:
         return
     change.txn.execute(
@@ -169,19 +169,21 @@ def mark_selected(change: Change, mid: int, marks: int) -> None:
 
 def destroy(change: Change, mid: int) -> None:
     """Leave a tombstone. Its Emails were settled before."""
-    change.txn.execute(
+    done = change.txn.execute(
         "UPDATE mailbox SET deleted = 1, key = x'', name = '', parent = NULL, role = NULL, total_emails = 0,"
         " unread_emails = 0, total_threads = 0, unread_threads = 0, uidvalidity = NULL, uidnext = NULL,"
-        " highestmodseq = NULL, messages = NULL, modseq = ?, props_modseq = ? WHERE mid = ?",
+        " highestmodseq = NULL, messages = NULL, modseq = ?, props_modseq = ? WHERE mid = ? AND deleted = 0",
         (change.modseq, change.modseq, mid),
     )
-    change.touch("Mailbox")
+    if done:
+        change.touch("Mailbox")
 
 
 def set_validity(txn: Txn, mid: int, validity: int | None) -> None:
     """UIDs of this validity are coming in (None: of none); no complete pass yet (mail-rules 18)."""
     txn.execute(
-        "UPDATE mailbox SET uidvalidity = ?, uidnext = NULL, highestmodseq = NULL, messages = NULL WHERE mid = ?",
+        "UPDATE mailbox SET uidvalidity = ?, uidnext = NULL, highestmodseq = NULL, messages = NULL"
+        " WHERE mid = ? AND deleted = 0",
         (validity, mid),
     )
 
@@ -190,7 +192,7 @@ def set_point(txn: Txn, mid: int, point: SyncPoint, full_flags_at: int | None) -
     """The end of a complete pass."""
     txn.execute(
         "UPDATE mailbox SET uidvalidity = ?, uidnext = ?, highestmodseq = ?, messages = ?,"
-        " full_flags_at = coalesce(?, full_flags_at) WHERE mid = ?",
+        " full_flags_at = coalesce(?, full_flags_at) WHERE mid = ? AND deleted = 0",
         (point.uidvalidity, point.uidnext, point.highestmodseq, point.messages, full_flags_at, mid),
     )
 

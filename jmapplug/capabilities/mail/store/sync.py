@@ -61,6 +61,9 @@ def ghosts(store: Store, mid: int) -> list[int]:
 
 
 def insert_copies(txn: Txn, mid: int, rows: Iterable[NewCopy], thread_hashes: Mapping[int, int]) -> None:
+    """New rows; none for a Mailbox that is gone by now."""
+    if not txn.row("SELECT 1 FROM mailbox WHERE mid = ? AND deleted = 0", (mid,)):
+        return
     txn.executemany(
         "INSERT OR IGNORE INTO message (mid, uid, eid, flags, hidden, received_at, server_id, thread_hash)"
         " VALUES (?, ?, NULL, ?, ?, ?, ?, ?)",

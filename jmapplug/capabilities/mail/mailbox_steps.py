@@ -1,0 +1,325 @@
+"""The steps of Mailbox/set: each one change upstream, then the same change here, with a note of the intent before.
+
+Words: an *intent* is a row that says what was about to happen, so that a pass after a crash knows whose the folder is
+(mail-rules 6, 28). A *parked* Mailbox has a passing name upstream, because two of a call swap theirs. *made*: a folder
+of ours that no listing has shown yet; a listing without it means nothing.
+
+Every step is called under ``Writes.tree``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jmapplug.backends import Folder, MailSource, Rights
+from jmapplug.capabilities.mail.apply import resettle
+from jmapplug.capabilities.mail.folders import Binding, Intent, default_order, rights_of
+from jmapplug.capabilities.mail.link import settling_folders
+from jmapplug.capabilities.mail.mailbox_plan import Tree, Wanted
+from jmapplug.capabilities.mail.plan import slices
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.store import tree as tree_sql
+from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.writes import writes_of
+from jmapplug.errors import UpstreamError
+from jmapplug.store.account import Change, Store
+from jmapplug.store.pace import breathe
+
+log = logging.getLogger("jmapplug.capabilities.mail")
+
+_PASSING = re.compile(r"moving-[0-9a-f]{12}")
+SETTLE = 100
+UNBIND = 500
+
+
+class Steps:
+    """One call's steps. ``tree`` is kept as the store is."""
+
+    def __init__(self, store: Store, source: MailSource) -> None:
+        self.store = store
+        self.source = source
+        self.writes = writes_of(store)
+        self.tree = Tree(boxes_sql.rows(store))
+
+    # --- creating --------------------------------------------------------------------------------------------------
+
+    def create(self, parent: Row | None, wanted: Wanted, source_of_role: str | None) -> int:
+        """The mid of the new Mailbox. Raises UpstreamError; then nothing was made, or a pass finds it."""
+        above = parent.key if parent is not None else None
+        done = tree_sql.begin(self.store, "create", parent=above, name=wanted.name, role=wanted.role)
+        try:
+            key = self.source.create_folder(above, wanted.name, wanted.role)
+        except UpstreamError as error:
+            self._forget(done, error)
+            raise
+        subscribed = wanted.subscribed or not self._unsubscribed(key)
+        mid = tree_sql.bind_new(self.store, done, key, (wanted.role, source_of_role), wanted.sort_order)
+        values = {
+            "key": key,
+            "name": wanted.name,
+            "parent": parent.mid if parent is not None else None,
+            "role": wanted.role,
+            "sort_order": default_order(wanted.role) if wanted.sort_order is None else wanted.sort_order,
+            "rights": rights_of(Folder(key, (wanted.name,)), False),
+            "subscribed": int(subscribed),
+            "selectable": 1,
+        }
+        self._commit(lambda change: tree_sql.show_new(change, self.store, mid, values), mid)
+        return mid
+
+    def _unsubscribed(self, key: bytes) -> bool:
+        """Folders are subscribed when they are made; this one was not to be. A refusal shows in the answer."""
+        try:
+            self.source.subscribe_folder(key, False)
+        except UpstreamError as error:
+            log.info("a new folder stays subscribed: %s", error)
+            return False
+        return True
+
+    # --- changing --------------------------------------------------------------------------------------------------
+
+    def update(self, row: Row, changes: Mapping[str, Any], parent: Row | None) -> None:
+        """All of ``changes`` or nothing (mail-rules 27): the subscription first, which is easily taken back."""
+        subscribed = changes.get("isSubscribed", bool(row.subscribed))
+        if subscribed != bool(row.subscribed):
+            self.source.subscribe_folder(row.key, subscribed)
+        values: dict[str, Any] = {"subscribed": int(subscribed)}
+        try:
+            if "name" in changes or "parentId" in changes or row.mid in self.tree.parked:
+                name = changes.get("name", row.name)
+                self.rename(row, parent, name)
+                self.tree.parked.discard(row.mid)
+                values |= {"name": name, "parent": parent.mid if parent is not None else None}
+        except UpstreamError:
+            if subscribed != bool(row.subscribed):
+                self._resubscribe(row)
+            raise
+        values |= self._own(row, changes)
+        self._commit(lambda change: tree_sql.show(change, row.mid, values), row.mid)
+
+    def _resubscribe(self, row: Row) -> None:
+        try:
+            self.source.subscribe_folder(row.key, bool(row.subscribed))
+        except UpstreamError as error:
+            log.info("a subscription could not be taken back: %s", error)
+
+    def _own(self, row: Row, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What is ours alone: role (mail-rules 26: the client's wins here) and order; the cache's values of it."""
+        own: dict[str, Any] = {}
+        if "role" in changes:
+            own |= {"role": changes["role"], "role_source": "client"}
+        if "sortOrder" in changes:
+            own["sort_order"] = changes["sortOrder"]
+        tree_sql.set_own(self.store, row.mid, own)
+        if not own:
+            return {}
+        role = own.get("role", row.role)
+        box = next((one for one in boxes_sql.bindings(self.store) if one.mid == row.mid), None)
+        order = box.sort_order if box is not None else None
+        return {"role": role, "sort_order": default_order(role) if order is None else order}
+
+    def rename(self, row: Row, parent: Row | None, name: str, *, parking: bool = False) -> None:
+        """RENAME, and the keys of all below. What clients see of it is the caller's to show. Raises UpstreamError."""
+        above = parent.key if parent is not None else None
+        done = tree_sql.begin(self.store, "rename", mid=row.mid, old_key=row.key, parent=above, name=name)
+        try:
+            key = self.source.rename_folder(row.key, above, name)
+        except UpstreamError as error:
+            self._forget(done, error)
+            raise
+        keys = {row.mid: key}
+        for below in self.tree.below(row.mid):
+            # Whatever the delimiter is, it stands in what follows the parent's key.
+            keys[below.mid] = key + below.key[len(row.key) :]
+        tree_sql.rebind(self.store, done, row.mid, keys, parking=parking)
+        self._commit(lambda change: tree_sql.rekey(change, keys), *keys)
+
+    # --- two that swap their names ---------------------------------------------------------------------------------
+
+    def park(self, row: Row) -> bool:
+        """Give a Mailbox a passing name; clients see the old one all the time. False where the server refuses."""
+        parent = self.tree.by_mid.get(row.parent or 0)
+        above = parent.key if parent is not None else None
+        number = tree_sql.begin(self.store, "park", mid=row.mid, parent=above, name=row.name)
+        try:
+            self.rename(row, parent, f"moving-{secrets.token_hex(6)}", parking=True)
+        except UpstreamError as error:
+            log.info("a folder could not be parked: %s", error)
+            tree_sql.forget(self.store, [number])
+            return False
+        self.tree.park(self.tree.by_mid[row.mid])
+        return True
+
+    def unpark(self) -> None:
+        """The call is over: who is parked still gets its old name back, where that is free."""
+        for mid in list(self.tree.parked):
+            row = self.tree.by_mid.get(mid)
+            self.tree.parked.discard(mid)
+            if row is not None:
+                give_back(self, row, self.tree.by_mid.get(row.parent or 0), row.name)
+
+    # --- destroying ------------------------------------------------------------------------------------------------
+
+    def holds_mail(self, row: Row) -> bool:
+        """Whether an Email is here or, as the server says at this moment, a message that we do not know yet.
+
+        Messages flagged \\Deleted do not count (mail-rules 13). Raises UpstreamError.
+        """
+        if row.total_emails:
+            return True
+        if not row.selectable:
+            return False
+        listed = self.source.changes(row.key, None, lambda: ()).new
+        return any("\\deleted" not in {flag.lower() for flag in item.flags} for item in listed)
+
+    def delete(self, row: Row) -> None:
+        """DELETE upstream; the box is gone. Its Emails follow (:func:`clear_out`). Raises UpstreamError."""
+        self.source.delete_folder(row.key)
+        tree_sql.unbind_box(self.store, row.mid)
+        self.tree.drop(row.mid)
+        self.writes.note_tree()
+
+    # --- the store -------------------------------------------------------------------------------------------------
+
+    def _commit(self, work: Any, *mids: int) -> None:
+        self.store.commit(work, announce=False)
+        self.writes.note_tree()
+        self.reload(mids)
+
+    def reload(self, mids: Sequence[int]) -> None:
+        rows = {row.mid: row for row in tree_sql.rows_of(self.store, mids)}
+        for mid in mids:
+            if mid in rows:
+                self.tree.put(rows[mid])
+            else:
+                self.tree.drop(mid)
+
+    def _forget(self, number: int, error: UpstreamError) -> None:
+        """A refusal is an end. Where nobody knows what happened the intent stays, and the next listing decides."""
+        if not error.temporary or (error.code and error.code != "unsure"):
+            tree_sql.forget(self.store, [number])
+
+
+def give_back(steps: Steps, row: Row, parent: Row | None, name: str) -> None:
+    """A parked Mailbox gets the name that it had."""
+    try:
+        steps.rename(row, parent, name)
+    except UpstreamError as error:
+        log.warning("a folder keeps the passing name that it got while two were swapped: %s", error)
+
+
+def clear_out(store: Store, mid: int, validity: int | None) -> None:
+    """All of a Mailbox whose folder is gone, in short transactions: copies, bindings, at last the row itself.
+
+    Emails that are nowhere else are destroyed. Killed in between, the next pass goes on with it.
+    """
+    writes = writes_of(store)
+    while uids := [*sql.known_uids(store, mid), *sql.ghosts(store, mid)]:
+        for part in slices(uids, SETTLE):
+            with writes.lock:
+                _forget_copies(store, mid, part, validity)
+            breathe()
+    while sql.unbind_some(store.own, mid, UNBIND, None):
+        breathe()
+    with writes.tree:
+        store.commit(lambda change: boxes_sql.destroy(change, mid), announce=False)
+        writes.note_tree()
+
+
+def _forget_copies(store: Store, mid: int, uids: Sequence[int], validity: int | None) -> None:
+    folders = settling_folders(store, boxes_sql.rows(store))
+    bound = [uid for uid in uids if uid > 0]
+    if validity is not None and bound:
+        sql.unbind(store.own, mid, validity, bound)
+
+    def work(change: Change) -> None:
+        eids = sql.emails_of(change.txn, mid, uids)
+        sql.delete_copies(change.txn, mid, uids)
+        resettle(change, folders, eids)
+
+    store.commit(work, announce=False)
+    writes_of(store).note(mid, uids)
+
+
+# --- what a listing has to know --------------------------------------------------------------------------------------
+
+
+def unlisted(
+    store: Store, source: MailSource, listing: Sequence[Folder], known: Sequence[Binding], intents: Sequence[Intent]
+) -> list[Folder]:
+    """Folders of ours that the listing lacks although they are there: servers forget to list a new one for a while.
+
+    Each is asked for by itself; only where the server says that it is not there is it gone. Raises UpstreamError.
+    """
+    made = {one.mid for one in intents if one.kind == "made"}
+    listed = {folder.key: folder for folder in listing}
+    rows = {row.mid: row for row in boxes_sql.rows(store)} if made else {}
+    found: list[Folder] = []
+    for box in sorted(known, key=lambda one: len(one.key)):
+        row = rows.get(box.mid)
+        if box.mid not in made or box.key in listed or row is None:
+            continue
+        folder = _probe(source, row, rows, listed)
+        if folder is not None:
+            listed[folder.key] = folder
+            found.append(folder)
+    return found
+
+
+def _probe(source: MailSource, row: Row, rows: Mapping[int, Row], listed: Mapping[bytes, Folder]) -> Folder | None:
+    try:
+        point = source.changes(row.key, None, lambda: ()).point
+    except UpstreamError as error:
+        if error.temporary and error.code not in ("nonexistent", "trycreate"):
+            raise
+        return None
+    parent = rows.get(row.parent or 0)
+    above = listed.get(parent.key) if parent is not None else None
+    return Folder(
+        row.key,
+        (*(above.path if above is not None else ()), row.name),
+        parent.key if parent is not None else None,
+        subscribed=bool(row.subscribed),
+        rights=Rights(),
+        uidvalidity=point.uidvalidity,
+        uidnext=point.uidnext,
+        highestmodseq=point.highestmodseq or None,
+        messages=point.messages,
+    )
+
+
+def settle_intents(
+    store: Store, listing: Sequence[Folder], mids: Mapping[bytes, int], intents: Sequence[Intent]
+) -> None:
+    """A listing was applied: what was begun has shown itself or never was; what is listed needs no record any more."""
+    listed = {mids[folder.key] for folder in listing if folder.key in mids}
+    there = set(mids.values())
+    tree_sql.forget(
+        store,
+        [
+            one.number
+            for one in intents
+            if one.kind in ("create", "rename") or (one.kind == "made" and (one.mid in listed or one.mid not in there))
+        ],
+    )
+
+
+def finish_parked(store: Store, source: MailSource) -> bool:
+    """A worker died while two Mailboxes swapped names: the parked one gets its own back. Whether there was one."""
+    parked = [one for one in tree_sql.intents(store) if one.kind == "park"]
+    if not parked:
+        return False
+    steps = Steps(store, source)
+    keys = {row.key: row for row in steps.tree.by_mid.values()}
+    for intent in parked:
+        row = steps.tree.by_mid.get(intent.mid or 0)
+        # Where it died after the last step, the Mailbox has the name that it was to get.
+        if row is not None and _PASSING.fullmatch(row.name):
+            give_back(steps, row, keys.get(intent.parent or b""), intent.name or row.name)
+    tree_sql.forget(store, [one.number for one in parked])
+    return True
