@@ -1,5 +1,8 @@
 """The servers that tests stand on really run."""
 
+import smtplib
+import ssl
+
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.pymap_server import Pymap
 
@@ -14,6 +17,31 @@ def test_courier_layout_puts_folders_under_inbox(dovecot_maildir: Dovecot) -> No
     client = dovecot_maildir.imap(dovecot_maildir.new_user())
     assert b'"." INBOX.Trash' in b"\n".join(client.list()[1])
     client.logout()
+
+
+def test_dovecot_refuses_what_a_small_user_has_no_room_for(dovecot: Dovecot) -> None:
+    message = b"Subject: large\r\n\r\n" + (b"x" * 76 + b"\r\n") * 9000
+    small, large = dovecot.imap(dovecot.new_user("small")), dovecot.imap(dovecot.new_user())
+    assert len(message) * 2 > dovecot.small_quota > len(message)
+    assert [client.append("INBOX", "", "", message)[0] for client in (small, small, large, large)] == [
+        "OK",
+        "NO",
+        "OK",
+        "OK",
+    ]
+    for client, answer in ((small, "NO"), (large, "OK")):
+        client.select("INBOX")
+        assert client.copy("1", "Trash")[0] == answer
+        client.logout()
+
+
+def test_dovecot_submission_wants_a_login_and_speaks_starttls(dovecot_submission: Dovecot) -> None:
+    client = smtplib.SMTP(dovecot_submission.host, dovecot_submission.submission_port, local_hostname="localhost")
+    assert client.mail("a@example.org")[0] == 530
+    client.starttls(context=ssl.create_default_context(cafile=str(dovecot_submission.ca_file)))
+    client.ehlo()
+    assert client.esmtp_features["auth"].split() == ["PLAIN", "LOGIN"]
+    client.close()
 
 
 def test_pymap_has_object_ids_and_no_condstore(pymap_server: Pymap) -> None:

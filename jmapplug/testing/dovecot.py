@@ -17,6 +17,8 @@ from pathlib import Path
 from jmapplug.testing.ports import HOST, free_ports, greets, stop_pid, wait_until
 
 DOMAIN = "example.org"
+QUOTA = 1 << 30
+SMALL_QUOTA = 1 << 20
 PASSWORD = "secret"  # the rig's users all have it; nothing but loopback ever sees it
 
 CONFIG = """
@@ -24,7 +26,7 @@ base_dir = {run}
 state_dir = {folder}/state
 instance_name = jmapplug-{imap}
 listen = {host}
-protocols = imap lmtp{sieve_protocol}
+protocols = imap lmtp{sieve_protocol}{submission_protocol}
 log_path = {folder}/log
 default_internal_user = {user}
 default_internal_group = {group}
@@ -64,6 +66,7 @@ service imap-urlauth-login {{
   chroot =
 }}
 {sieve_service}
+{submission_service}
 service lmtp {{
   inet_listener lmtp {{
     address = {host}
@@ -88,14 +91,17 @@ userdb {{
 mail_location = {format}:~/{format}
 mail_fsync = never
 mail_max_userip_connections = 100
-mail_plugins = acl
+mail_plugins = acl quota
 protocol imap {{
-  mail_plugins = $mail_plugins imap_acl imap_zlib
+  mail_plugins = $mail_plugins imap_acl imap_zlib imap_quota
 }}
 {sieve_plugin}
 submission_host = {host}:{smtp}
 plugin {{
   acl = vfile
+  quota = count:User quota
+  quota_vsizes = yes
+  quota_rule = *:storage=%{{if;%n;*;small*;{small}B;{quota}B}}
 }}
 namespace inbox {{
   inbox = yes
@@ -144,6 +150,23 @@ protocol sieve {{
 }}
 """
 
+# Takes mail from logged-in users, and hands it on to submission_host.
+SUBMISSION_SERVICE = """service submission-login {{
+  chroot =
+  service_count = 0
+  process_min_avail = 1
+  inet_listener submission {{
+    port = {submission}
+  }}
+}}
+service submission {{
+  process_limit = 100
+}}
+submission_relay_host = {host}
+submission_relay_port = {smtp}
+submission_max_mail_size = 50M
+"""
+
 # What Sieve sends (vacation answers, redirects) goes to submission_host. The limits make tests of limits short.
 SIEVE_PLUGIN = """protocol lmtp {{
   mail_plugins = $mail_plugins sieve
@@ -170,8 +193,10 @@ def _identity() -> tuple[str, str, int, int]:
 class Dovecot:
     """A running server; ``new_user()`` names accounts that exist as soon as they log in.
 
-    ``sieve_port``: ManageSieve, 0 where Pigeonhole is not installed. ``smtp_port``: where Sieve hands over what it
-    sends (vacation answers, redirects); nothing listens there until somebody starts an SMTP server on it.
+    ``sieve_port``: ManageSieve, 0 where Pigeonhole is not installed. ``submission_port``: SMTP submission with STARTTLS
+    and AUTH PLAIN and LOGIN, 0 where it is not installed. ``smtp_port``: where Submission and Sieve hand over what they
+    send (vacation answers, redirects); nothing listens there until somebody starts an SMTP server on it.
+    ``quota``: octets that a user may store; users whose name begins with "small" may store ``small_quota``.
     """
 
     folder: Path
@@ -180,6 +205,9 @@ class Dovecot:
     lmtp_port: int
     sieve_port: int = 0
     smtp_port: int = 0
+    submission_port: int = 0
+    quota: int = QUOTA
+    small_quota: int = SMALL_QUOTA
     host: str = HOST
     password: str = PASSWORD
     _names: count[int] = field(default_factory=lambda: count(1))
@@ -188,9 +216,9 @@ class Dovecot:
     def ca_file(self) -> Path:
         return self.folder / "tls" / "cert.pem"
 
-    def new_user(self) -> str:
-        """A fresh account's login name, with nothing but the special-use folders."""
-        return f"user{os.getpid()}x{next(self._names)}@{DOMAIN}"
+    def new_user(self, kind: str = "user") -> str:
+        """A fresh account's login name, with nothing but the special-use folders. ``kind``: "small" for little room."""
+        return f"{kind}{os.getpid()}x{next(self._names)}@{DOMAIN}"
 
     def imap(self, user: str) -> imaplib.IMAP4:
         """A second, independent IMAP client, logged in."""
@@ -213,6 +241,11 @@ def available() -> bool:
 def sieve_available() -> bool:
     """Whether Pigeonhole is installed too: Sieve in LMTP, and ManageSieve."""
     return any(Path(folder, "managesieve-login").is_file() for folder in _LIBEXEC)
+
+
+def submission_available() -> bool:
+    """Whether Dovecot's SMTP submission is installed too."""
+    return any(Path(folder, "submission-login").is_file() for folder in _LIBEXEC)
 
 
 _LIBEXEC = ("/usr/lib/dovecot", "/usr/libexec/dovecot", "/usr/local/libexec/dovecot")
@@ -246,6 +279,13 @@ def _sieve_parts(port: int) -> dict[str, str]:
     }
 
 
+def _submission_parts(port: int, smtp: int) -> dict[str, str]:
+    if not submission_available():
+        return {"submission_protocol": "", "submission_service": ""}
+    service = SUBMISSION_SERVICE.format(submission=port, smtp=smtp, host=HOST)
+    return {"submission_protocol": " submission", "submission_service": service}
+
+
 def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_port: int | None = None) -> Dovecot:
     """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited).
 
@@ -255,18 +295,18 @@ def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_p
     assert binary, "dovecot is not installed"
     user, group, uid, gid = _identity()
     folder = Path(tempfile.mkdtemp(prefix="jpd-"))
-    imap, imaps, lmtp, sieve, smtp = free_ports(5)
+    imap, imaps, lmtp, sieve, smtp, submission = free_ports(6)
     smtp = smtp if smtp_port is None else smtp_port
     for name in ("run", "state", "mail"):
         (folder / name).mkdir()
     make_certificate(folder / "tls")
-    parts = _sieve_parts(sieve)
+    parts = _sieve_parts(sieve) | _submission_parts(submission, smtp)
     config = folder / "dovecot.conf"
     config.write_text(
         CONFIG.format(
             folder=folder, run=folder / "run", host=HOST, imap=imap, imaps=imaps, lmtp=lmtp, user=user, group=group,
             uid=uid, gid=gid, password=PASSWORD, format=format_, separator=separator, prefix=prefix, domain=DOMAIN,
-            smtp=smtp, **parts,
+            smtp=smtp, quota=QUOTA, small=SMALL_QUOTA, **parts,
         )
     )  # fmt: skip
     command = [binary, "-c", str(config)]
@@ -275,6 +315,8 @@ def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_p
             os.chown(path, uid, gid)
         command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
-    server = Dovecot(folder, imap, imaps, lmtp, sieve if sieve_available() else 0, smtp)
+    server = Dovecot(
+        folder, imap, imaps, lmtp, sieve if sieve_available() else 0, smtp, submission if submission_available() else 0
+    )
     wait_until(lambda: greets(imap), "dovecot greets")
     return server

@@ -43,6 +43,17 @@ def dovecot_sieve(dovecot: Dovecot) -> Dovecot:
 
 
 @pytest.fixture(scope="session")
+def dovecot_submission(dovecot: Dovecot) -> Dovecot:
+    """The same Dovecot where it has Submission: ``submission_port`` takes mail and relays it to ``smtp_port``."""
+    if not dovecot.submission_port:
+        what = "Dovecot's submission is not installed (apt-get install dovecot-submissiond)"
+        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
+            pytest.fail(what)
+        pytest.skip(what)
+    return dovecot
+
+
+@pytest.fixture(scope="session")
 def dovecot_maildir() -> Iterator[Dovecot]:
     """A real Dovecot in Courier's layout: maildir, everything under "INBOX.", separator "."."""
     _needs_dovecot()
