@@ -15,11 +15,17 @@ from jmapplug.testing.memory_source import MemoryServer
 
 
 def _emails(store: Store) -> dict[int, tuple[set[int], frozenset[str]]]:
-    """eid → (mids, keywords) by the visible copies."""
+    """eid → (mids, keywords) by the visible copies, and the keywords that are kept here."""
+    local: dict[int, set[str]] = defaultdict(set)
+    for eid, keyword in store.own.rows("SELECT eid, keyword FROM mail_keyword"):
+        local[eid].add(keyword)
     copies: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for eid, mid, flags in store.cache.rows("SELECT eid, mid, flags FROM message WHERE eid NOTNULL AND hidden = 0"):
         copies[eid].append((mid, flags))
-    return {eid: ({mid for mid, _ in each}, merged(flags for _, flags in each)) for eid, each in copies.items()}
+    return {
+        eid: ({mid for mid, _ in each}, merged(flags for _, flags in each) | local[eid])
+        for eid, each in copies.items()
+    }
 
 
 def check(store: Store) -> None:

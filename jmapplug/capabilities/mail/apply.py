@@ -60,11 +60,15 @@ class _ThreadDelta:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """What settling has to know of the Mailboxes: ``names`` mid → id, and which one is Trash."""
+    """What settling has to know of the Mailboxes: ``names`` mid → id, and which one is Trash.
+
+    ``local``: Email → keywords that its folder does not keep and that count all the same (mail-rules 33).
+    """
 
     salt: bytes
     names: Mapping[int, str]
     trash: int | None
+    local: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=1024)
@@ -72,7 +76,7 @@ def _decoded(keywords: str) -> frozenset[str]:
     return frozenset(msgspec.json.decode(keywords, type=dict[str, bool]))
 
 
-def load(txn: Txn, eids: Sequence[int]) -> list[Edit]:
+def load(txn: Txn, eids: Sequence[int], folders: Folders) -> list[Edit]:
     """The edits of these live Emails: before as stored, after by their copies as they are in this transaction."""
     edits = {
         eid: Edit(eid, id_, tid, received_at, size, flags & _FIXED, old_keywords=_decoded(keywords))
@@ -83,23 +87,23 @@ def load(txn: Txn, eids: Sequence[int]) -> list[Edit]:
         where.setdefault(eid, set()).add(mid)
     for eid, mids in where.items():
         edits[eid].old_mids = frozenset(mids)
-    look(txn, edits)
+    look(txn, edits, folders)
     return list(edits.values())
 
 
-def look(txn: Txn, edits: Mapping[int, Edit]) -> None:
+def look(txn: Txn, edits: Mapping[int, Edit], folders: Folders) -> None:
     """Fill in ``mids`` and ``keywords`` from the visible copies."""
     found: dict[int, list[tuple[int, str]]] = {}
     for eid, mid, flags in sql.visible_copies(txn, list(edits)):
         found.setdefault(eid, []).append((mid, flags))
     for eid, copies in found.items():
         edits[eid].mids = frozenset(mid for mid, _ in copies)
-        edits[eid].keywords = merged(flags for _, flags in copies)
+        edits[eid].keywords = merged(flags for _, flags in copies) | folders.local.get(eid, _NOTHING)
 
 
 def resettle(change: Change, folders: Folders, eids: Sequence[int]) -> None:
     """Settle Emails whose copies were changed in this transaction. Copies of Emails that are no more wait again."""
-    edits = load(change.txn, eids)
+    edits = load(change.txn, eids, folders)
     live = {edit.eid for edit in edits}
     dead = [eid for eid in eids if eid not in live]
     if dead:

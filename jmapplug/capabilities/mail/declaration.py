@@ -9,7 +9,9 @@ from typing import Any
 from jmapplug.capabilities.mail import blobs, email_query, mailbox, snippet, thread
 from jmapplug.capabilities.mail.email_changes import email_changes
 from jmapplug.capabilities.mail.email_get import email_get
+from jmapplug.capabilities.mail.email_import import email_copy, email_import
 from jmapplug.capabilities.mail.email_parse import email_parse
+from jmapplug.capabilities.mail.email_set import email_set
 from jmapplug.capabilities.mail.index import index_slice
 from jmapplug.capabilities.mail.mailbox_plan import MAX_MAILBOX_NAME
 from jmapplug.capabilities.mail.service import MailService
@@ -66,13 +68,19 @@ READING: dict[str, Handler] = {
     "Email/parse": email_parse,
     "SearchSnippet/get": snippet.get,
 }
-WRITING: dict[str, Handler] = dict.fromkeys(("Mailbox/set", "Email/set", "Email/import", "Email/copy"), read_only)
+WRITING: dict[str, Handler] = {
+    "Mailbox/set": read_only,
+    "Email/set": email_set,
+    "Email/import": email_import,
+    "Email/copy": email_copy,
+}
 
 _method = partial(Method, capability=URN)
 
 
-def _script(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+def _scripts(kind: str) -> tuple[str, ...]:
+    """The numbered migrations of one of the two files."""
+    return tuple(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob(f"{kind}_*.sql")))
 
 
 MAIL = Capability(

@@ -19,6 +19,8 @@ UNSEEN = "!$seen"
 
 _SYSTEM = {"\\seen": "$seen", "\\draft": "$draft", "\\flagged": "$flagged", "\\answered": "$answered"}
 _BITS = {"$seen": SEEN, "$draft": DRAFT, "$flagged": FLAGGED, "$answered": ANSWERED}
+FLAG_OF = {"$seen": "\\Seen", "$draft": "\\Draft", "$flagged": "\\Flagged", "$answered": "\\Answered"}
+"""Keyword → the system flag that it is upstream; every other keyword is a flag of its own name."""
 _ALL_COPIES = frozenset({"$seen", "$draft"})
 _FORBIDDEN = frozenset('(){]%*"\\')
 _MAX_KEYWORDS = 200

@@ -47,7 +47,7 @@ _RECEIVED = re.compile(rb"^received[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECA
 def settling_folders(store: Store, rows: Sequence[Row]) -> Folders:
     """What settling has to know of the Mailboxes."""
     trash = next((row.mid for row in rows if row.role == "trash"), None)
-    return Folders(store.salt, {row.mid: row.id for row in rows}, trash)
+    return Folders(store.salt, {row.mid: row.id for row in rows}, trash, writes_of(store).local_keywords(store))
 
 
 @dataclass(slots=True)
@@ -81,9 +81,10 @@ class Fetcher:
     def folders(self, folders: Folders) -> None:
         self._folders, self._tree = folders, self._writes.tree_changes
 
-    def fetch(self, box: Row, uids: Sequence[int], *, background: bool = False) -> int:
+    def fetch(self, box: Row, uids: Sequence[int], *, background: bool = False, ours: bool = False) -> int:
         """Get the details of these copies and make their Emails; how many copies were settled.
 
+        ``ours``: we have just appended them, so each is an Email of its own, whatever it is like (mail-rules 5).
         What is gone upstream stays pending: the next pass sees it vanish. Raises UpstreamError.
         """
         waiting = sql.pending_facts(self.store, box.mid, uids)
@@ -91,12 +92,12 @@ class Fetcher:
         for batch in self.source.details(box.key, uids, background):
             buffer += batch
             while len(buffer) >= BATCH:
-                done += self._take(box, buffer[:BATCH], waiting)
+                done += self._take(box, buffer[:BATCH], waiting, ours)
                 del buffer[:BATCH]
             breathe()
-        return done + self._take(box, buffer, waiting)
+        return done + self._take(box, buffer, waiting, ours)
 
-    def _take(self, box: Row, details: Sequence[Detail], waiting: Mapping[int, Pending]) -> int:
+    def _take(self, box: Row, details: Sequence[Detail], waiting: Mapping[int, Pending], ours: bool) -> int:
         facts: list[Facts] = []
         for at, detail in enumerate(details, 1):
             known = waiting.get(detail.uid)
@@ -109,9 +110,11 @@ class Fetcher:
         if not facts:
             return 0
         linker = _Linker(self, box, waiting)
-        linked = linker.link(facts)
-        breathe()
-        linker.bind(linked)
+        # A write of ours may know better which Email a copy is, and numbers are given to one batch at a time.
+        with writes_of(self.store).lock:
+            linked = linker.link(facts, ours)
+            breathe()
+            linker.bind(linked)
         breathe()
         done = start = 0
         while start < len(linked):
@@ -174,11 +177,11 @@ class Fetcher:
             else:
                 slow.setdefault(one.email.eid, edit)
         if slow:
-            live = {edit.eid: edit for edit in load(change.txn, list(slow))}
+            live = {edit.eid: edit for edit in load(change.txn, list(slow), self.folders)}
             absent = {eid: edit for eid, edit in slow.items() if eid not in live}
             for eid in buried(change.txn, "email", list(absent)):
                 absent[eid].revived = True
-            look(change.txn, absent)
+            look(change.txn, absent, self.folders)
             edits += [*live.values(), *absent.values()]
         settle(change, self.folders, edits, fresh)
         return len(there)
@@ -206,10 +209,10 @@ class _Linker:
         self._here: dict[int, list[tuple[Bound, int]]] = {}
         self._digests: dict[tuple[bytes, int], bytes | None] = {}
 
-    def link(self, facts: Sequence[Facts]) -> list[Linked]:
+    def link(self, facts: Sequence[Facts], ours: bool) -> list[Linked]:
         own, box = self.store.own, self.box
         bound = sql.bindings(own, box.mid, box.uidvalidity or 0, [one.uid for one in facts])
-        unbound = [one for one in facts if one.uid not in bound]
+        unbound = [one for one in facts if one.uid not in bound] if not ours else []
         servers = {one.uid: self._server(one) for one in facts}
         found = sql.evidence(own, {value for one in unbound if (value := servers[one.uid]) is not None})
         open_ = [one.content for one in unbound if servers[one.uid] not in found]
@@ -220,8 +223,10 @@ class _Linker:
         linked = []
         for one in facts:
             server = servers[one.uid]
-            email = bound.get(one.uid) or (by_server.get(server) if server is not None else None)
-            if email is None:
+            email = bound.get(one.uid)
+            if email is None and not ours:
+                email = by_server.get(server) if server is not None else None
+            if email is None and not ours:
                 email = self._same_content(one, server is not None, candidates.get(one.content, []))
             new = email is None
             email = email or self._make(one)

@@ -23,6 +23,7 @@ from jmapplug.capabilities.mail.plan import FlagChange, slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.write_recovery import finish_moves
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Change, Store
@@ -66,11 +67,17 @@ class Pass:
         self._first: set[int] = set()
         self._reset: set[int] = set()
         self._writes = writes_of(store)
+        self._marks: dict[int, int] = {}
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """All of it. Raises UpstreamError; what was applied until then stays."""
+        with self._writes.reading():
+            self._run()
+        finish_moves(self.store, self.source, self.rows, self.fetcher.folders)
+
+    def _run(self) -> None:
         gone = self.boxes()
         shut = [row for row in self.rows.values() if not row.selectable and row.uidvalidity is not None]
         for row in shut:
@@ -160,6 +167,7 @@ class Pass:
         self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
 
     def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
+        self._marks[row.mid] = self._writes.mark()
         tree = self._writes.tree_changes
         try:
             changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
@@ -173,6 +181,10 @@ class Pass:
                 raise _Moved
         return changes
 
+    def _newer(self, mid: int, uids: Sequence[int]) -> set[int]:
+        """Those of ``uids`` that a write of ours touched since this pass read the folder: the next pass judges them."""
+        return self._writes.newer(self._marks.get(mid, 0), mid, uids)
+
     def _take_listing(self, row: Row, changes: Changes) -> None:
         """A whole folder. Rows of an interrupted first listing are there already; ghosts leave at the pass's end."""
         self._first.add(row.mid)
@@ -181,18 +193,27 @@ class Pass:
         left = sql.ghosts(self.store, row.mid)
         if left:
             self._reset.add(row.mid)
-        vanished = plan.missing(changes.new, sql.known_uids(self.store, row.mid))
+        uidnext = changes.point.uidnext
+        vanished = plan.missing(changes.new, (uid for uid in sql.known_uids(self.store, row.mid) if uid < uidnext))
         self._going.setdefault(row.mid, []).extend([*left, *vanished])
         self._mark(row, changes)
         self._insert(row, changes.new, validity)
 
     def _take(self, row: Row, changes: Changes) -> None:
         self._mark(row, changes)
+        # What we appended ourselves after the last pass, and somebody else removed before this one.
+        ours = sql.known_between(self.store, row.mid, row.uidnext or 0, changes.point.uidnext)
+        lost = plan.missing(changes.new, ours)
         self._insert(row, changes.new, None)
         self._flags(row, changes.flags)
-        self._going.setdefault(row.mid, []).extend(changes.vanished)
+        self._going.setdefault(row.mid, []).extend([*changes.vanished, *lost])
 
     def _mark(self, row: Row, changes: Changes) -> None:
+        permanent = " ".join(sorted({flag.lower() for flag in changes.permanent_flags}))
+        if permanent != row.permanent_flags:
+            self.store.commit(
+                lambda change: boxes_sql.save_permanent_flags(change.txn, row.mid, permanent), announce=False
+            )
         marks = boxes_plan.READ_ONLY if changes.read_only else 0
         marks |= 0 if changes.permanent_flags else boxes_plan.NO_FLAGS
         if row.rights & (boxes_plan.READ_ONLY | boxes_plan.NO_FLAGS) != marks:
@@ -226,6 +247,7 @@ class Pass:
             self.store.commit(lambda change: boxes_sql.set_validity(change.txn, row.mid, validity), announce=False)
             self._load_rows()
         for part in slices(items, SLICE):
+            part = self._untouched(row.mid, part)
             planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
             hashes = {
                 item.uid: ids.server_thread_hash(self.store.salt, item.thread_id)
@@ -242,8 +264,13 @@ class Pass:
             self._hiding.setdefault(row.mid, []).extend(planned.hiding)
             breathe()
 
+    def _untouched(self, mid: int, items: Sequence[Item]) -> Sequence[Item]:
+        newer = self._newer(mid, [item.uid for item in items])
+        return [item for item in items if item.uid not in newer] if newer else items
+
     def _flags(self, row: Row, items: Sequence[Item]) -> None:
         for part in slices(items, SLICE):
+            part = self._untouched(row.mid, part)
             planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
             self._change_flags(row, planned.changes)
             self._hiding.setdefault(row.mid, []).extend(planned.hiding)
@@ -344,9 +371,11 @@ class Pass:
 
     def _vanish(self, gone: Sequence[Row]) -> None:
         for mid, uids in self._going.items():
-            self._remove(mid, uids)
+            newer = self._newer(mid, uids)
+            self._remove(mid, [uid for uid in uids if uid not in newer])
         for mid, hiding in self._hiding.items():
-            self._change_flags(self.rows[mid], hiding)
+            newer = self._newer(mid, [one.uid for one in hiding])
+            self._change_flags(self.rows[mid], [one for one in hiding if one.uid not in newer])
         for row in gone:
             while uids := [*sql.known_uids(self.store, row.mid), *sql.ghosts(self.store, row.mid)]:
                 self._remove(row.mid, uids)
@@ -358,15 +387,17 @@ class Pass:
     def _remove(self, mid: int, uids: Sequence[int]) -> None:
         validity = self.rows[mid].uidvalidity
         for part in slices(uids, SLICE):
-            bound = [uid for uid in part if uid > 0]
-            if validity is not None and bound:
-                sql.unbind(self.store.own, mid, validity, bound)
-            for few in slices(part, SETTLE):
-                self.store.commit(
-                    lambda change, few=few: self._settle_removed(change, mid, few),  # type: ignore[misc]
-                    announce=False,
-                )
-                breathe()
+            # A write of ours may just be moving these messages: what it knows comes first.
+            with self._writes.lock:
+                self._remove_slice(mid, validity, part)
+
+    def _remove_slice(self, mid: int, validity: int | None, part: Sequence[int]) -> None:
+        bound = [uid for uid in part if uid > 0]
+        if validity is not None and bound:
+            sql.unbind(self.store.own, mid, validity, bound)
+        for few in slices(part, SETTLE):
+            self.store.commit(lambda change, few=few: self._settle_removed(change, mid, few), announce=False)  # type: ignore[misc]
+            breathe()
 
     def _settle_removed(self, change: Change, mid: int, uids: Sequence[int]) -> None:
         eids = sql.emails_of(change.txn, mid, uids)

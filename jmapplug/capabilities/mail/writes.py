@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from gevent.lock import RLock
 
+from jmapplug.capabilities.mail.store import writing
 from jmapplug.store.account import Store
 
 
@@ -31,6 +32,8 @@ class Writes:
         self._readers = 0
         self._number = 0
         self._touched: dict[tuple[int, int], int] = {}
+        self._local: dict[int, frozenset[str]] | None = None
+        self._changed: set[int] = set()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -63,6 +66,30 @@ class Writes:
         if not self._touched:
             return set()
         return {uid for uid in uids if self._touched.get((mid, uid), 0) > mark}
+
+    # --- keywords that the server does not keep (mail-rules 33)
+
+    def local_keywords(self, store: Store) -> dict[int, frozenset[str]]:
+        """Email → its local keywords; few Emails have any."""
+        if self._local is None:
+            self._local = writing.local_keywords(store)
+        return self._local
+
+    def change_local(self, store: Store, eid: int, add: Iterable[str], remove: Iterable[str]) -> None:
+        """Change an Email's local keywords; it is to be settled anew (:meth:`take_changed`)."""
+        local = self.local_keywords(store)
+        had = local.get(eid, frozenset())
+        has = (had | set(add)) - set(remove)
+        if has == had:
+            return
+        writing.save_local_keywords(store, [(eid, one) for one in has - had], [(eid, one) for one in had - has])
+        local[eid] = has
+        self._changed.add(eid)
+
+    def take_changed(self) -> set[int]:
+        """The Emails whose local keywords changed since the last time."""
+        changed, self._changed = self._changed, set()
+        return changed
 
 
 _writes: WeakKeyDictionary[Store, Writes] = WeakKeyDictionary()

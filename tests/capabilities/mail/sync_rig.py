@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from jmapplug.capabilities.mail import mailbox, thread
+from jmapplug.capabilities.mail import blobs, email_query, mailbox, thread
 from jmapplug.capabilities.mail.email_changes import email_changes
+from jmapplug.capabilities.mail.email_get import email_get
+from jmapplug.capabilities.mail.email_import import email_copy, email_import
+from jmapplug.capabilities.mail.email_set import email_set
 from jmapplug.capabilities.mail.service import MailService
 from jmapplug.hookspecs import Schema
 from jmapplug.jmap.methods import Call, Limits
+from jmapplug.store import uploads
 from jmapplug.store.account import Store
+from jmapplug.store.blobs import BlobRef
 from jmapplug.testing import consistency
 from jmapplug.testing.memory_source import MemoryServer, MemorySource, message
 
@@ -29,6 +35,11 @@ METHODS = {
     "Thread/get": thread.get,
     "Thread/changes": thread.changes,
     "Email/changes": email_changes,
+    "Email/get": email_get,
+    "Email/query": email_query.query,
+    "Email/set": email_set,
+    "Email/import": email_import,
+    "Email/copy": email_copy,
 }
 
 
@@ -48,6 +59,8 @@ class Rig:
         self.store = Store(self.folder, [SCHEMA])
         self.source: MemorySource = self.server.source()
         self.service = MailService(self, flags_age=(86_400.0, 0.0 if self.full_flags else 600.0))
+        self.services = {"urn:ietf:params:jmap:mail": self.service}
+        self.created_ids: dict[str, str] = {}
 
     def close(self) -> None:
         self.service.close()
@@ -66,6 +79,13 @@ class Rig:
     def publish(self, changed: dict[str, str]) -> None:
         self.published.append(changed)
 
+    def blob(self, blob_id: str) -> BlobRef | None:
+        return blobs.find(self, blob_id)
+
+    def upload(self, octets: bytes, type_: str = "message/rfc822") -> str:
+        """A blob to import or attach; its id."""
+        return uploads.make(self.store, type_, lambda path: path.write_bytes(octets), time.time()).id
+
     def sync(self) -> None:
         self.service.sync()
         while self.service.background():
@@ -75,10 +95,21 @@ class Rig:
         consistency.check_view(self.store, self.server)
 
     def call(self, name: str, **args: Any) -> dict[str, Any]:
-        call = Call(name, self.id, self, self.limits, {}, frozenset())
+        call = Call(name, self.id, self, self.limits, self.created_ids, frozenset())
+        call.invoke = lambda name, args: METHODS[name](call, {"accountId": self.id, **args})
         reply = METHODS[name](call, {"accountId": self.id, **args})
         found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(reply))
         return found
+
+    def update(self, email_id: str, **patch: Any) -> dict[str, Any] | None:
+        """Email/set update of one Email; its SetError, None when it was done. "__" in a name stands for "/"."""
+        given = {name.replace("__", "/"): value for name, value in patch.items()}
+        reply = self.call("Email/set", update={email_id: given})
+        return (reply["notUpdated"] or {}).get(email_id)
+
+    def destroy(self, *email_ids: str) -> dict[str, Any]:
+        """Email/set destroy; the SetErrors by id."""
+        return self.call("Email/set", destroy=list(email_ids))["notDestroyed"] or {}
 
     # --- looking at the store
 

@@ -40,6 +40,7 @@ class Row(NamedTuple):
     created_modseq: int
     modseq: int
     props_modseq: int
+    permanent_flags: str | None
 
     @property
     def known(self) -> Known:
@@ -165,6 +166,11 @@ def mark_selected(change: Change, mid: int, marks: int) -> None:
         (selected_rights(bits, marks), change.modseq, change.modseq, mid),
     )
     change.touch("Mailbox")
+
+
+def save_permanent_flags(txn: Txn, mid: int, flags: str) -> None:
+    """What PERMANENTFLAGS says; no property of a Mailbox."""
+    txn.execute("UPDATE mailbox SET permanent_flags = ? WHERE mid = ?", (flags, mid))
 
 
 def destroy(change: Change, mid: int) -> None:

@@ -55,6 +55,12 @@ def known_uids(store: Store, mid: int) -> list[int]:
     return [uid for (uid,) in store.cache.rows("SELECT uid FROM message WHERE mid = ? AND uid > 0", (mid,))]
 
 
+def known_between(store: Store, mid: int, first: int, end: int) -> list[int]:
+    """The UIDs known in a folder from ``first`` to below ``end``."""
+    sql = "SELECT uid FROM message WHERE mid = ? AND uid >= ? AND uid < ? AND uid > 0"
+    return [uid for (uid,) in store.cache.rows(sql, (mid, first, end))]
+
+
 def ghosts(store: Store, mid: int) -> list[int]:
     """Copies of a time before a UIDVALIDITY reset, kept with negative UIDs until the pass ends (mail-rules 19)."""
     return [uid for (uid,) in store.cache.rows("SELECT uid FROM message WHERE mid = ? AND uid < 0", (mid,))]

@@ -1,0 +1,122 @@
+"""Email/set (RFC 8621 §4.6): creates, updates, destroys, in that order (mail-rules 27-32).
+
+What needs the network and changes nothing (composing) is done before the account's writes are locked; then everything
+is read, checked, planned, done upstream in groups, and written down, before the next write begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from jmapplug.capabilities.mail import email_patch, new_email
+from jmapplug.capabilities.mail.email_patch import Changes
+from jmapplug.capabilities.mail.store import writing
+from jmapplug.capabilities.mail.store.writing import Standing
+from jmapplug.capabilities.mail.write_plan import Plan, plan_destroy, plan_update
+from jmapplug.capabilities.mail.write_session import WriteSession, catch_up
+from jmapplug.jmap import sets
+from jmapplug.jmap.errors import MethodError, SetError
+from jmapplug.jmap.methods import Args, Call, Reply
+from jmapplug.jmap.sets import Outcome, SetRequest
+
+
+def email_set(call: Call, args: Args) -> Reply:
+    """Email/set. Raises MethodError invalidArguments, requestTooLarge, stateMismatch, serverUnavailable."""
+    request = sets.parse(call, args)
+    store = call.account.store
+    if request.if_in_state is not None:
+        # mail-rules 29: the state to compare with is the one that upstream has now.
+        catch_up(call.account)
+        sets.check_state(request, store.state("Email"))
+    outcome = Outcome()
+    drafts = new_email.compose_all(call, request.create, outcome)
+    try:
+        with WriteSession(call) as session:
+            old_state = store.state("Email")
+            sets.check_state(request, old_state)
+            new_email.create(session, drafts, outcome)
+            _change(session, request, outcome)
+            new_state = store.state("Email")
+    finally:
+        for draft in drafts.values():
+            draft.path.unlink(missing_ok=True)
+    return outcome.reply(call.account_id, old_state, new_state)
+
+
+def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> None:
+    """Updates and destroys: planned together, carried out in one go."""
+    call = session.call
+    updates = {sets.resolved(call, key): patch for key, patch in request.update.items()}
+    doomed = list(dict.fromkeys(sets.resolved(call, id_) for id_ in request.destroy))
+    known = writing.standing(session.store, [*updates, *doomed]) if updates or doomed else {}
+    plans: dict[str, Plan] = {}
+    for id_, given in updates.items():
+        try:
+            if id_ in doomed:
+                raise SetError("willDestroy", "The same call destroys it.")
+            plans[id_] = _update(session, known, id_, given)
+        except SetError as error:
+            outcome.not_updated[id_] = error
+    for id_ in doomed:
+        try:
+            plans[id_] = _destroy(session, known, id_)
+        except SetError as error:
+            outcome.not_destroyed[id_] = error
+    failed = session.carry_out(list(plans.values()))
+    for id_, plan in plans.items():
+        failure = failed.get(plan.eid)
+        if failure is not None:
+            (outcome.not_destroyed if id_ in doomed else outcome.not_updated)[id_] = failure
+        elif id_ in doomed:
+            outcome.destroyed.append(id_)
+        else:
+            outcome.updated[id_] = None
+
+
+def _standing(known: Mapping[str, Standing], id_: str) -> Standing:
+    if id_ not in known:
+        raise SetError("notFound", "There is no such Email.")
+    return known[id_]
+
+
+def _update(session: WriteSession, known: Mapping[str, Standing], id_: str, given: Mapping[str, Any]) -> Plan:
+    """Raises SetError."""
+    email = _standing(known, id_)
+    here = frozenset(session.ids[mid] for mid in email.mids)
+    changes = email_patch.read(given, email.keywords, here, lambda text: sets.resolved(session.call, text))
+    if changes.repeated:
+        _check_repeated(session.call, id_, changes.repeated)
+    targets = session.mailboxes(changes.mailbox_ids) if changes.mailbox_ids is not None else None
+    if targets is not None and not targets:
+        raise SetError("invalidProperties", "An Email must be in a Mailbox (RFC 8621 §4.1.1)", ["mailboxIds"])
+    add, remove = _difference(changes, email.keywords)
+    session.check_rights(email.mids, targets, add, remove)
+    add, remove = session.keep_locally(email.eid, targets or email.mids, email.keywords, add, remove)
+    return plan_update(email.eid, email.copies, add, remove, targets, session.can_move)
+
+
+def _difference(changes: Changes, keywords: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    if changes.keywords is None:
+        return frozenset(), frozenset()
+    return changes.keywords - keywords, keywords - changes.keywords
+
+
+def _check_repeated(call: Call, id_: str, repeated: Mapping[str, Any]) -> None:
+    """RFC 8620 §5.3: a property that never changes may be named with the value that it has."""
+    try:
+        found = call.invoke("Email/get", {"ids": [id_], "properties": list(repeated), "fetchAllBodyValues": True})
+    except MethodError:
+        found = {"list": []}
+    now = msgspec.json.decode(msgspec.json.encode(found["list"]))
+    wrong = [name for name, value in repeated.items() if not now or name not in now[0] or now[0][name] != value]
+    if wrong:
+        raise SetError("invalidProperties", "These properties of an Email never change.", sorted(wrong))
+
+
+def _destroy(session: WriteSession, known: Mapping[str, Standing], id_: str) -> Plan:
+    email = _standing(known, id_)
+    session.check_rights(email.mids, frozenset(), frozenset(), frozenset())
+    return plan_destroy(email.eid, email.copies)

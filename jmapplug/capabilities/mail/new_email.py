@@ -1,0 +1,241 @@
+"""New Emails of our own: composed (Email/set create) or imported, appended, and seen at once (mail-rules 5, 34)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jmapplug.backends import Appended, Item, NewMessage
+from jmapplug.capabilities.mail import email_patch, ids
+from jmapplug.capabilities.mail.compose import compose
+from jmapplug.capabilities.mail.keywords import canonical
+from jmapplug.capabilities.mail.link import Fetcher
+from jmapplug.capabilities.mail.plan import NewCopy
+from jmapplug.capabilities.mail.refusals import set_error
+from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.store import writing
+from jmapplug.capabilities.mail.write_plan import Plan, plan_update
+from jmapplug.capabilities.mail.write_run import grouped
+from jmapplug.capabilities.mail.write_session import WriteSession
+from jmapplug.errors import SetError, UpstreamError
+from jmapplug.jmap import sets
+from jmapplug.jmap.checks import is_utc_date
+from jmapplug.jmap.methods import Call
+from jmapplug.jmap.sets import Outcome
+from jmapplug.mime.dates import timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message that is to become an Email: a file with CRLF line ends, where it goes and what it bears.
+
+    ``ours``: the file was made for this and may be kept as the Email's blob.
+    """
+
+    path: Path
+    size: int
+    mailbox_ids: frozenset[str]
+    keywords: frozenset[str]
+    received_at: int | None
+    ours: bool = True
+
+
+@dataclass(slots=True)
+class _Placed:
+    """A draft on its way: its folders (the first one gets the APPEND), what is kept here of its keywords."""
+
+    key: str
+    draft: Draft
+    mids: list[int]
+    local: set[str]
+    uid: int = 0
+    eid: int = 0
+
+
+def place_of(call: Call, record: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str], int | None]:
+    """mailboxIds, keywords and receivedAt of a create or import. Raises SetError invalidProperties."""
+    if not record.get("mailboxIds"):
+        raise SetError("invalidProperties", "An Email must be in a Mailbox (RFC 8621 §4.1.1)", ["mailboxIds"])
+    mailbox_ids = email_patch.mailbox_set(record["mailboxIds"], partial(sets.resolved, call))
+    keywords = email_patch.keyword_set(record.get("keywords"))
+    received = record.get("receivedAt")
+    if received is not None and not is_utc_date(received):
+        raise SetError("invalidProperties", "receivedAt must be a UTCDate", ["receivedAt"])
+    return mailbox_ids, keywords, None if received is None else timestamp(received)
+
+
+def compose_all(call: Call, records: Mapping[str, dict[str, Any]], outcome: Outcome) -> dict[str, Draft]:
+    """Write the messages of a /set's creates into files; what is wrong with one goes to ``outcome``."""
+    drafts: dict[str, Draft] = {}
+    for key, record in records.items():
+        try:
+            place = place_of(call, record)
+            made = compose(call, record)
+            drafts[key] = Draft(made.path, made.size, *place)
+        except SetError as error:
+            outcome.not_created[key] = error
+        except BaseException:
+            for draft in drafts.values():
+                draft.path.unlink(missing_ok=True)
+            raise
+    return drafts
+
+
+def create(session: WriteSession, drafts: Mapping[str, Draft], outcome: Outcome) -> None:
+    """Append the drafts, make their Emails, tell what became of each in ``outcome``."""
+    placed: list[_Placed] = []
+    for key, draft in drafts.items():
+        try:
+            placed.append(_place(session, key, draft))
+        except SetError as error:
+            outcome.not_created[key] = error
+    for mid, group in grouped((one.mids[0], one) for one in placed).items():
+        _append(session, mid, group, outcome)
+    _spread(session, [one for one in placed if one.eid and len(one.mids) > 1], outcome)
+    _tell(session, [one for one in placed if one.eid and one.key not in outcome.not_created], outcome)
+
+
+def _place(session: WriteSession, key: str, draft: Draft) -> _Placed:
+    mids = session.mailboxes(draft.mailbox_ids)
+    session.check_rights(frozenset(), mids, draft.keywords, ())
+    local = session.check_keywords(mids, draft.keywords)
+    return _Placed(key, draft, sorted(mids), local)
+
+
+# --- APPEND ----------------------------------------------------------------------------------------------------------
+
+
+def _append(session: WriteSession, mid: int, group: Sequence[_Placed], outcome: Outcome) -> None:
+    """All drafts of one folder in one go."""
+    now = int(time.time())
+    messages = [
+        NewMessage(
+            one.draft.path,
+            one.draft.size,
+            session.upstream_flags(one.draft.keywords, mid),
+            one.draft.received_at or now,
+        )
+        for one in group
+    ]
+    try:
+        answers = session.source.append(session.boxes[mid].key, messages)
+    except UpstreamError as error:
+        answers = [Appended(error=error)] * len(group)
+    done = []
+    for one, answer in zip(group, answers, strict=True):
+        if answer.uid is None:
+            outcome.not_created[one.key] = set_error(answer.error or UpstreamError("no answer", code="unsure"))
+            session.unsure(answer.error)
+        else:
+            one.uid = answer.uid
+            done.append(one)
+    if done:
+        _see(session, mid, done, answers, outcome)
+
+
+def _see(session: WriteSession, mid: int, done: list[_Placed], answers: Sequence[Appended], outcome: Outcome) -> None:
+    """Make Emails of messages that are upstream now."""
+    validity = next(answer.uidvalidity for answer in answers if answer.uid is not None)
+    if not session.is_folder(mid, validity):
+        # The folder was made anew under its name: the next pass sees what is in it.
+        for one in done:
+            outcome.not_created[one.key] = set_error(UpstreamError("a folder was replaced", code="unsure"))
+        session.unsure(None)
+        return
+    try:
+        items = {item.uid: item for item in session.source.items(session.boxes[mid].key, [one.uid for one in done])}
+        done = _without_doubles(session, mid, done, items, outcome)
+        _insert(session, mid, [items[one.uid] for one in done if one.uid in items])
+        fetcher = Fetcher(session.store, session.source, session.folders, lambda count: None)
+        fetcher.fetch(session.boxes[mid], [one.uid for one in done], ours=True)
+    except UpstreamError as error:
+        session.unsure(error)
+    places = writing.emails_at(session.store, [(mid, one.uid) for one in done])
+    for one in done:
+        one.eid = places.get((mid, one.uid), 0)
+        if not one.eid:
+            outcome.not_created[one.key] = set_error(UpstreamError("the new message cannot be read", code="unsure"))
+            session.unsure(None)
+
+
+def _insert(session: WriteSession, mid: int, items: Sequence[Item]) -> None:
+    rows, hashes = [], {}
+    for item in items:
+        flags, hidden = canonical(item.flags)
+        rows.append(NewCopy(item.uid, flags, hidden, item.received_at or 0, item.server_id))
+        if item.thread_id is not None:
+            hashes[item.uid] = ids.server_thread_hash(session.store.salt, item.thread_id)
+    session.store.commit(lambda change: sql.insert_copies(change.txn, mid, rows, hashes), announce=False)
+    session.written(mid, [row.uid for row in rows])
+
+
+def _without_doubles(
+    session: WriteSession, mid: int, done: Sequence[_Placed], items: Mapping[int, Item], outcome: Outcome
+) -> list[_Placed]:
+    """mail-rules 5: what the server itself calls a message that is there already goes again (EMAILID, X-GM-MSGID)."""
+    scheme = session.source.features.id_scheme
+    if scheme not in ("emailid", "gmail"):
+        return list(done)
+    salt = session.store.salt
+    evidence = {
+        one.uid: ids.server_evidence(salt, scheme, items[one.uid].server_id or "", one.draft.size)
+        for one in done
+        if one.uid in items and items[one.uid].server_id
+    }
+    known = sql.evidence(session.store.own, evidence.values())
+    facts = writing.facts(session.store, [each[0].eid for each in known.values()])
+    kept = []
+    for one in done:
+        email = known.get(evidence.get(one.uid, 0))
+        fact = facts.get(email[0].eid) if email else None
+        if fact is None:
+            kept.append(one)
+            continue
+        session.source.remove(session.boxes[mid].key, session.boxes[mid].uidvalidity or 0, [one.uid])
+        text = "The mail server says that this message is there already."
+        outcome.not_created[one.key] = SetError("alreadyExists", text, existingId=fact[0])
+    return kept
+
+
+# --- further Mailboxes, keywords that stay here, the answer ----------------------------------------------------------
+
+
+def _spread(session: WriteSession, placed: Sequence[_Placed], outcome: Outcome) -> None:
+    """COPY into the other Mailboxes; where that fails the record fails, and its message goes again."""
+    standing = _standing(session, placed)
+    plans: dict[str, Plan] = {}
+    for one in placed:
+        if one.eid in standing:
+            copies = standing[one.eid].copies
+            plans[one.key] = plan_update(one.eid, copies, (), (), frozenset(one.mids), session.can_move)
+    failed = session.carry_out(list(plans.values()))
+    lost = [one for one in placed if one.eid in failed]
+    for one in lost:
+        outcome.not_created[one.key] = failed[one.eid]
+    if lost:
+        again = _standing(session, lost)
+        session.carry_out([Plan(eid, removes=email.copies) for eid, email in again.items()])
+
+
+def _standing(session: WriteSession, placed: Sequence[_Placed]) -> dict[int, writing.Standing]:
+    names = [ids.email_id(session.store.salt, one.eid) for one in placed]
+    return {email.eid: email for email in writing.standing(session.store, names).values()}
+
+
+def _tell(session: WriteSession, placed: Sequence[_Placed], outcome: Outcome) -> None:
+    session.keep((one.eid, one.local) for one in placed if one.local)
+    facts = writing.facts(session.store, [one.eid for one in placed])
+    for one in placed:
+        if one.eid not in facts:
+            outcome.not_created[one.key] = set_error(UpstreamError("the new Email is not visible", code="unsure"))
+            continue
+        id_, thread_id, size = facts[one.eid]
+        outcome.created[one.key] = {"id": id_, "blobId": f"m-{id_}", "threadId": thread_id, "size": size}
+        session.call.created_ids[one.key] = id_
+        if one.draft.ours and size == one.draft.size:
+            # What the server has is what we wrote: nobody needs to fetch it.
+            session.store.blobs.keep(f"m-{id_}", one.draft.path)

@@ -1,0 +1,158 @@
+"""SQL of writes: an Email's copies as they stand, copies that a write made, moves under way, local keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from jmapplug.capabilities.mail.store.sync import listed
+from jmapplug.capabilities.mail.write_plan import Copy
+from jmapplug.store.account import Store
+from jmapplug.store.database import Txn
+
+_IN = "IN (SELECT value FROM json_each(?))"
+Place = tuple[int, int]
+
+
+class Standing(NamedTuple):
+    """A visible Email as it is: keywords, Mailboxes (mids), and the copies that make it so."""
+
+    eid: int
+    id: str
+    keywords: frozenset[str]
+    mids: frozenset[int]
+    copies: tuple[Copy, ...]
+
+
+class Arrival(Protocol):
+    """A copy that a write made (write_run.NewCopy)."""
+
+    mid: int
+    uid: int
+    eid: int
+    origin: Place
+    flags: str
+
+
+def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
+    """These Emails, as far as they are visible, by id."""
+    sql = f"SELECT eid, id, keywords FROM email WHERE id {_IN} AND deleted = 0"  # noqa: S608
+    rows = store.cache.rows(sql, (listed(ids),))
+    copies: dict[int, list[Copy]] = {row[0]: [] for row in rows}
+    sql = f"SELECT eid, mid, uid, flags FROM message WHERE eid {_IN} AND hidden = 0 AND uid > 0 ORDER BY mid, uid"  # noqa: S608
+    for eid, mid, uid, flags in store.cache.rows(sql, (listed(copies),)):
+        copies[eid].append(Copy(mid, uid, flags))
+    return {
+        id_: Standing(
+            eid,
+            id_,
+            frozenset(msgspec.json.decode(keywords, type=dict[str, bool])),
+            frozenset(copy.mid for copy in copies[eid]),
+            tuple(copies[eid]),
+        )
+        for eid, id_, keywords in rows
+        if copies[eid]
+    }
+
+
+def facts(store: Store, eids: Iterable[int]) -> dict[int, tuple[str, str, int]]:
+    """Email → (id, thread id, size), of the visible ones."""
+    sql = (
+        f"SELECT e.eid, e.id, e.thread_id, e.size FROM email e WHERE e.eid {_IN} AND e.deleted = 0"  # noqa: S608
+        " AND EXISTS (SELECT 1 FROM email_mailbox m WHERE m.eid = e.eid)"
+    )
+    return {row[0]: row[1:] for row in store.cache.rows(sql, (listed(eids),))}
+
+
+def emails_at(store: Store, places: Iterable[Place]) -> dict[Place, int]:
+    """(mid, uid) → the Email of that copy."""
+    found: dict[Place, int] = {}
+    by_mid: dict[int, list[int]] = {}
+    for mid, uid in places:
+        by_mid.setdefault(mid, []).append(uid)
+    for mid, uids in by_mid.items():
+        sql = f"SELECT uid, eid FROM message WHERE mid = ? AND uid {_IN} AND eid NOTNULL"  # noqa: S608
+        found |= {(mid, uid): eid for uid, eid in store.cache.rows(sql, (mid, listed(uids)))}
+    return found
+
+
+def insert_copies(txn: Txn, copies: Iterable[Arrival]) -> None:
+    """Copies with the date, server id and thread of those that they were made from."""
+    txn.executemany(
+        "INSERT OR REPLACE INTO message (mid, uid, eid, flags, hidden, received_at, server_id, thread_hash)"
+        " SELECT ?, ?, ?, ?, 0, received_at, server_id, thread_hash FROM message WHERE mid = ? AND uid = ?",
+        ((copy.mid, copy.uid, copy.eid, copy.flags, *copy.origin) for copy in copies),
+    )
+
+
+def hide_copies(txn: Txn, mid: int, uids: Sequence[int]) -> None:
+    """They are \\Deleted upstream, and may stay there until somebody expunges."""
+    txn.execute(
+        f"UPDATE message SET hidden = 1, flags = '\\Deleted' WHERE mid = ? AND uid {_IN}",  # noqa: S608
+        (mid, listed(uids)),
+    )
+
+
+# --- moves in two steps --------------------------------------------------------------------------------------------
+
+
+class Move(NamedTuple):
+    """A journalled move: Emails that were to leave ``source`` once they are in ``target``. ``eids``: UID → Email."""
+
+    entry: int
+    source: int
+    target: int
+    eids: dict[int, int]
+
+
+def begin_move(store: Store, source: int, target: int, eids: Mapping[int, int]) -> int:
+    text = msgspec.json.encode(dict(eids)).decode()
+    return store.own.write(
+        lambda txn: txn.insert("INSERT INTO mail_move (source, target, eids) VALUES (?, ?, ?)", (source, target, text))
+    )
+
+
+def end_move(store: Store, entry: int) -> None:
+    store.own.write(lambda txn: txn.execute("DELETE FROM mail_move WHERE entry = ?", (entry,)))
+
+
+def moves(store: Store) -> list[Move]:
+    """Moves that a worker which died had begun."""
+    return [
+        Move(entry, source, target, msgspec.json.decode(eids, type=dict[int, int]))
+        for entry, source, target, eids in store.own.rows("SELECT entry, source, target, eids FROM mail_move")
+    ]
+
+
+# --- keywords that the server does not keep --------------------------------------------------------------------------
+
+
+def local_keywords(store: Store) -> dict[int, frozenset[str]]:
+    """Email → keywords that are kept here because its folder refuses them (mail-rules 33)."""
+    found: dict[int, set[str]] = {}
+    for eid, keyword in store.own.rows("SELECT eid, keyword FROM mail_keyword"):
+        found.setdefault(eid, set()).add(keyword)
+    return {eid: frozenset(keywords) for eid, keywords in found.items()}
+
+
+def save_local_keywords(store: Store, add: Iterable[tuple[int, str]], remove: Iterable[tuple[int, str]]) -> None:
+    def work(txn: Txn) -> None:
+        txn.executemany("INSERT OR IGNORE INTO mail_keyword (eid, keyword) VALUES (?, ?)", add)
+        txn.executemany("DELETE FROM mail_keyword WHERE eid = ? AND keyword = ?", remove)
+
+    store.own.write(work)
+
+
+def arrived(store: Store, move: Move) -> list[int]:
+    """The UIDs in a move's source whose Email is in both Mailboxes now."""
+    there = {
+        eid
+        for (eid,) in store.cache.rows(
+            f"SELECT DISTINCT eid FROM message WHERE mid = ? AND hidden = 0 AND eid {_IN}",  # noqa: S608
+            (move.target, listed(move.eids.values())),
+        )
+    }
+    left = emails_at(store, [(move.source, uid) for uid in move.eids])
+    return [uid for uid, eid in move.eids.items() if eid in there and left.get((move.source, uid)) == eid]

@@ -1,0 +1,110 @@
+"""Writing down locally what the server has done, so that the next call sees it (mail-rules 12, 18, 39).
+
+own.sqlite3 first (which Email a new copy is), then the cache, in short transactions. No sync point moves: the next pass
+meets the same changes, and finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from jmapplug.capabilities.mail.apply import Folders, resettle
+from jmapplug.capabilities.mail.plan import FlagChange, slices
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.store import writing
+from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.write_run import Effects, NewCopy, Place, grouped
+from jmapplug.capabilities.mail.writes import writes_of
+from jmapplug.store.account import Change, Store
+from jmapplug.store.pace import breathe
+
+AT_ONCE = 200
+"""Emails in one transaction of the cache."""
+
+
+def apply(
+    store: Store,
+    folders: Folders,
+    boxes: Mapping[int, Row],
+    effects: Effects,
+    *,
+    keep_hidden: bool,
+    also: Iterable[int] = (),
+) -> None:
+    """Make the store say what the server has now. ``keep_hidden``: what was removed is only flagged \\Deleted upstream.
+
+    ``also``: Emails whose local keywords changed. A folder that turned out to be another one is left to the next pass.
+    """
+    strange = {
+        mid
+        for mid, validity in effects.validity.items()
+        if boxes[mid].uidvalidity is not None and boxes[mid].uidvalidity != validity
+    }
+    effects.unknown |= strange
+    new = {place: copy for place, copy in effects.new.items() if copy.mid not in strange}
+    _bind(store, boxes, effects, new.values())
+    by_email: dict[int, list[Place]] = {eid: [] for eid in also}
+    for place, eid in writing.emails_at(store, effects.flags).items():
+        by_email.setdefault(eid, []).append(place)
+    for place, copy in new.items():
+        by_email.setdefault(copy.eid, []).append(place)
+    for place, eid in effects.gone.items():
+        by_email.setdefault(eid, []).append(place)
+    for part in slices(list(by_email), AT_ONCE):
+        places = [place for eid in part for place in by_email[eid]]
+
+        def work(change: Change, part: list[int] = list(part), places: list[Place] = places) -> None:  # noqa: B006
+            _write(change, store, effects, new, places, keep_hidden)
+            resettle(change, folders, part)
+
+        store.commit(work, announce=False)
+        breathe()
+
+
+def _bind(store: Store, boxes: Mapping[int, Row], effects: Effects, new: Iterable[NewCopy]) -> None:
+    for mid, copies in grouped((copy.mid, copy) for copy in new).items():
+        validity = effects.validity.get(mid) or boxes[mid].uidvalidity
+        if validity is None:
+            continue
+        sql.bind(store.own, mid, validity, (), [(copy.uid, copy.eid) for copy in copies], ())
+        if boxes[mid].uidvalidity is None:
+            store.commit(
+                lambda change, mid=mid, validity=validity: boxes_sql.set_validity(  # type: ignore[misc]
+                    change.txn, mid, validity
+                ),
+                announce=False,
+            )
+    for mid, uids in grouped(effects.gone).items():
+        validity = boxes[mid].uidvalidity
+        if validity is not None:
+            sql.unbind(store.own, mid, validity, uids)
+
+
+def _write(
+    change: Change,
+    store: Store,
+    effects: Effects,
+    new: Mapping[Place, NewCopy],
+    places: Iterable[Place],
+    keep_hidden: bool,
+) -> None:
+    registry = writes_of(store)
+    arrived: list[NewCopy] = []
+    changed: list[tuple[int, FlagChange]] = []
+    gone: list[Place] = []
+    for place in dict.fromkeys(places):
+        mid, uid = place
+        if place in new:
+            arrived.append(new[place])
+        elif place in effects.gone:
+            gone.append(place)
+        else:
+            changed.append((mid, FlagChange(uid, effects.flags[place], False)))
+    writing.insert_copies(change.txn, arrived)
+    for mid, rows in grouped(changed).items():
+        sql.update_flags(change.txn, mid, rows)
+    for mid, uids in grouped(gone).items():
+        (writing.hide_copies if keep_hidden else sql.delete_copies)(change.txn, mid, uids)
+    for mid, uids in grouped((mid, uid) for mid, uid in places).items():
+        registry.note(mid, uids)

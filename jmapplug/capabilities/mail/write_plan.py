@@ -1,0 +1,105 @@
+"""What is to be done upstream so that an Email has other keywords or other Mailboxes (mail-rules 3, 15, 27). Pure.
+
+Words: a *copy* is one (mid, uid) of an Email; a *step* is one thing done to one copy. Additive steps (``stores``,
+``copies``) come before subtractive ones (``moves``, ``removes``), so that whatever breaks leaves too much, never too
+little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jmapplug.capabilities.mail.keywords import FLAG_OF, keywords_of
+
+
+class Copy(NamedTuple):
+    """A visible copy, its flags as the sync keeps them (one text)."""
+
+    mid: int
+    uid: int
+    flags: str
+
+
+class Store(NamedTuple):
+    copy: Copy
+    add: tuple[str, ...]
+    remove: tuple[str, ...]
+
+
+class Transfer(NamedTuple):
+    """COPY or MOVE of a copy into another Mailbox."""
+
+    copy: Copy
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps for one Email. ``paired``: the copies and removes are one move in two steps (no MOVE upstream)."""
+
+    eid: int
+    stores: tuple[Store, ...] = ()
+    copies: tuple[Transfer, ...] = ()
+    moves: tuple[Transfer, ...] = ()
+    removes: tuple[Copy, ...] = ()
+    paired: bool = False
+
+    @property
+    def empty(self) -> bool:
+        return not (self.stores or self.copies or self.moves or self.removes)
+
+
+def flags_of(keywords: Collection[str]) -> tuple[str, ...]:
+    """Keywords as upstream's flags, sorted."""
+    return tuple(sorted(FLAG_OF.get(keyword, keyword) for keyword in keywords))
+
+
+def plan_keywords(copies: Sequence[Copy], add: Collection[str], remove: Collection[str]) -> tuple[Store, ...]:
+    """Every copy gets what is asked for and has not got it; nothing else of a copy is touched (mail-rules 15)."""
+    steps = []
+    for copy in copies:
+        has = keywords_of(copy.flags)
+        more, less = set(add) - has, set(remove) & has
+        if more or less:
+            steps.append(Store(copy, flags_of(more), flags_of(less)))
+    return tuple(steps)
+
+
+def plan_update(
+    eid: int,
+    copies: Sequence[Copy],
+    add: Collection[str],
+    remove: Collection[str],
+    targets: Collection[int] | None,
+    can_move: bool,
+) -> Plan:
+    """The steps that give an Email these keywords, and leave it in just ``targets`` (mids; None: where it is)."""
+    leaving = [copy for copy in copies if targets is not None and copy.mid not in targets]
+    here = {copy.mid for copy in copies}
+    coming = sorted(set(targets or ()) - here)
+    # What leaves without being copied needs no other keywords.
+    kept = copies if coming else [copy for copy in copies if copy not in leaving]
+    stores = plan_keywords(kept, add, remove)
+    if not coming:
+        return Plan(eid, stores, removes=tuple(leaving))
+    source = next((copy for copy in copies if copy not in leaving), copies[0])
+    if not leaving:
+        return Plan(eid, stores, tuple(Transfer(source, target) for target in coming))
+    if not can_move:
+        return Plan(eid, stores, tuple(Transfer(source, mid) for mid in coming), removes=tuple(leaving), paired=True)
+    # One copy is moved, the other targets get copies before: after a MOVE of the source nothing could be copied.
+    moved, *others = leaving
+    return Plan(
+        eid,
+        stores,
+        tuple(Transfer(source, target) for target in coming[1:]),
+        (Transfer(moved, coming[0]),),
+        tuple(others),
+    )
+
+
+def plan_destroy(eid: int, copies: Sequence[Copy]) -> Plan:
+    """The Email goes from everywhere."""
+    return Plan(eid, removes=tuple(copies))

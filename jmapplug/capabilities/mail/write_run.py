@@ -1,0 +1,250 @@
+"""Carrying plans out upstream, grouped: one command per (folder, operation) (design §6 "A write", mail-rules 27).
+
+What the server answered is gathered as *effects*, for one local change afterwards (write_apply). A record that fails in
+the middle is taken back: what was added to it goes again, and where that fails too, the effects say what is there now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from jmapplug.backends import Copied, MailSource
+from jmapplug.capabilities.mail.keywords import canonical
+from jmapplug.capabilities.mail.refusals import set_error
+from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.write_plan import Copy, Plan, Store, Transfer
+from jmapplug.errors import SetError, UpstreamError
+
+K = TypeVar("K")
+V = TypeVar("V")
+Place = tuple[int, int]
+"""(mid, uid)."""
+
+
+class Journal(Protocol):
+    """Where a move in two steps is written down before it begins, so that a restart can finish it (mail-rules 28)."""
+
+    def begin(self, source: int, target: int, eids: Mapping[int, int]) -> int:
+        """``eids``: UID → Email. The number of the entry."""
+
+    def done(self, entry: int) -> None: ...
+
+
+@dataclass(slots=True)
+class NewCopy:
+    """A copy that came to be; date and server id are those of ``origin``."""
+
+    mid: int
+    uid: int
+    eid: int
+    origin: Place
+    flags: str
+
+
+@dataclass(slots=True)
+class Effects:
+    """What is upstream now that was not before. ``errors``: eid → why its record failed.
+
+    ``unknown``: Mailboxes in which something happened that nobody could tell us of: a pass has to look.
+    """
+
+    flags: dict[Place, str] = field(default_factory=dict)
+    new: dict[Place, NewCopy] = field(default_factory=dict)
+    gone: dict[Place, int] = field(default_factory=dict)
+    errors: dict[int, SetError] = field(default_factory=dict)
+    missing: set[int] = field(default_factory=set)
+    validity: dict[int, int] = field(default_factory=dict)
+    unknown: set[int] = field(default_factory=set)
+
+
+def grouped(items: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    found: dict[K, list[V]] = {}
+    for key, value in items:
+        found.setdefault(key, []).append(value)
+    return found
+
+
+class Runner:
+    """Carries plans out; :attr:`effects` says what came of it. ``boxes``: mid → Row."""
+
+    def __init__(self, source: MailSource, boxes: Mapping[int, Row], journal: Journal) -> None:
+        self.source = source
+        self.boxes = boxes
+        self.journal = journal
+        self.effects = Effects()
+        self._stored: dict[int, list[Store]] = {}
+        self._copied: dict[int, list[Place]] = {}
+        self._entries: list[int] = []
+
+    def run(self, plans: Sequence[Plan]) -> Effects:
+        """All of them. Never raises UpstreamError: what failed is in ``effects.errors``."""
+        self._stores(plans)
+        self._journal(plans)
+        self._copies(plans)
+        self._moves(plans)
+        self._removes(plans)
+        for plan in plans:
+            if plan.eid in self.effects.errors:
+                self._take_back(plan.eid)
+        for entry in self._entries:
+            self.journal.done(entry)
+        return self.effects
+
+    def _going(self, plans: Sequence[Plan]) -> list[Plan]:
+        return [plan for plan in plans if plan.eid not in self.effects.errors]
+
+    def _fail(self, eids: Iterable[int], error: SetError) -> None:
+        for eid in eids:
+            self.effects.errors.setdefault(eid, error)
+
+    def _validity(self, mid: int) -> int:
+        return self.effects.validity.get(mid) or self.boxes[mid].uidvalidity or 0
+
+    def _lost(self, eid: int, copy: Copy) -> None:
+        """The server has no such message any more; somebody else removed it."""
+        self.effects.gone[copy.mid, copy.uid] = eid
+        self.effects.missing.add(eid)
+
+    def _asking(self, mids: Iterable[int], eids: Iterable[int], ask: Callable[[], V]) -> V | None:
+        """What the server answers; None where it refused or broke off, which fails these Emails' records."""
+        try:
+            return ask()
+        except UpstreamError as error:
+            if error.code is None or error.code == "unsure":
+                self.effects.unknown.update(mids)
+            self._fail(eids, set_error(error))
+            return None
+
+    # --- additive
+
+    def _stores(self, plans: Sequence[Plan]) -> None:
+        groups = grouped(
+            ((step.copy.mid, step.add, step.remove), (plan.eid, step)) for plan in plans for step in plan.stores
+        )
+        for (mid, add, remove), steps in groups.items():
+            uids = [step.copy.uid for _, step in steps]
+            told = self._asking(
+                [mid],
+                [eid for eid, _ in steps],
+                lambda mid=mid, uids=uids, add=add, remove=remove: self.source.store(  # type: ignore[misc]
+                    self.boxes[mid].key, self._validity(mid), uids, add, remove
+                ),
+            )
+            for eid, step in steps if told is not None else ():
+                self._told(eid, step, told)
+
+    def _told(self, eid: int, step: Store, told: Mapping[int, tuple[str, ...]] | None) -> None:
+        flags = (told or {}).get(step.copy.uid)
+        if flags is None:
+            self._lost(eid, step.copy)
+            return
+        self.effects.flags[step.copy.mid, step.copy.uid] = canonical(flags)[0]
+        self._stored.setdefault(eid, []).append(step)
+        there = {flag.lower() for flag in flags}
+        refused = [flag for flag in step.add if flag.lower() not in there]
+        if refused:
+            # Without "\*" in PERMANENTFLAGS a server drops what it does not keep, without a word.
+            names = ", ".join(flag[:100] for flag in refused)
+            text = f"The mail server does not keep these keywords in this folder: {names}"
+            self._fail([eid], SetError("invalidProperties", text, ["keywords"]))
+
+    def _journal(self, plans: Sequence[Plan]) -> None:
+        pairs = grouped(
+            ((copy.mid, transfer.target), (copy.uid, plan.eid))
+            for plan in self._going(plans)
+            if plan.paired
+            for transfer in plan.copies
+            for copy in plan.removes
+        )
+        for (source, target), uids in pairs.items():
+            self._entries.append(self.journal.begin(source, target, dict(uids)))
+
+    def _transfers(
+        self, steps: Iterable[tuple[int, Transfer]], act: Callable[[bytes, int, list[int], bytes], Copied], moving: bool
+    ) -> None:
+        groups = grouped(((step.copy.mid, step.target), (eid, step)) for eid, step in steps)
+        for (mid, target), members in groups.items():
+            uids = [step.copy.uid for _, step in members]
+            copied = self._asking(
+                [mid, target],
+                [eid for eid, _ in members],
+                lambda mid=mid, target=target, uids=uids: act(  # type: ignore[misc]
+                    self.boxes[mid].key, self._validity(mid), uids, self.boxes[target].key
+                ),
+            )
+            if copied is not None:
+                if copied.uidvalidity is not None:
+                    self.effects.validity[target] = copied.uidvalidity
+                for eid, step in members:
+                    self._transferred(eid, step, copied.uids.get(step.copy.uid), moving)
+
+    def _transferred(self, eid: int, step: Transfer, uid: int | None, moving: bool) -> None:
+        copy = step.copy
+        if uid is None:
+            self._lost(eid, copy)
+            self._fail([eid], SetError("notFound", "The message is gone from the mail server."))
+            return
+        flags = self.effects.flags.get((copy.mid, copy.uid), copy.flags)
+        self.effects.new[step.target, uid] = NewCopy(step.target, uid, eid, (copy.mid, copy.uid), flags)
+        if moving:
+            self.effects.gone[copy.mid, copy.uid] = eid
+        else:
+            self._copied.setdefault(eid, []).append((step.target, uid))
+
+    def _copies(self, plans: Sequence[Plan]) -> None:
+        steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.copies]
+        self._transfers(steps, self.source.copy, moving=False)
+
+    # --- subtractive
+
+    def _moves(self, plans: Sequence[Plan]) -> None:
+        steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.moves]
+        self._transfers(steps, self.source.move, moving=True)
+
+    def _removes(self, plans: Sequence[Plan]) -> None:
+        groups = grouped((copy.mid, (plan.eid, copy)) for plan in self._going(plans) for copy in plan.removes)
+        for mid, members in groups.items():
+            uids = [copy.uid for _, copy in members]
+            gone = self._asking(
+                [mid],
+                [eid for eid, _ in members],
+                lambda mid=mid, uids=uids: self.source.remove(  # type: ignore[misc]
+                    self.boxes[mid].key, self._validity(mid), uids
+                ),
+            )
+            there = set(gone or ())
+            for eid, copy in members if gone is not None else ():
+                if copy.uid in there:
+                    self.effects.gone[copy.mid, copy.uid] = eid
+                else:
+                    self._fail([eid], SetError("serverFail", "The mail server did not remove the message."))
+
+    # --- taking back
+
+    def _take_back(self, eid: int) -> None:
+        """Undo the additive steps of a record that failed; what cannot be undone stays in the effects."""
+        for mid, uid in self._copied.get(eid, ()):
+            try:
+                self.source.remove(self.boxes[mid].key, self._validity(mid), [uid])
+                del self.effects.new[mid, uid]
+            except UpstreamError as error:
+                self._partly(eid, error)
+        for step in self._stored.get(eid, ()):
+            place = (step.copy.mid, step.copy.uid)
+            if place in self.effects.gone:
+                continue
+            try:
+                told = self.source.store(
+                    self.boxes[step.copy.mid].key, self._validity(step.copy.mid), [step.copy.uid], step.remove, step.add
+                )
+                self.effects.flags[place] = canonical(told.get(step.copy.uid, ()))[0]
+            except UpstreamError as error:
+                self._partly(eid, error)
+
+    def _partly(self, eid: int, error: UpstreamError) -> None:
+        failed = self.effects.errors[eid]
+        set_error(error)
+        text = f"{failed.description or failed.type} Part of it was done and could not be taken back."
+        self.effects.errors[eid] = SetError(failed.type, text, failed.properties)
