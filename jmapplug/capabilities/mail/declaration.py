@@ -14,6 +14,7 @@ from jmapplug.capabilities.mail.email_parse import email_parse
 from jmapplug.capabilities.mail.email_set import email_set
 from jmapplug.capabilities.mail.index import index_slice
 from jmapplug.capabilities.mail.mailbox_plan import MAX_MAILBOX_NAME
+from jmapplug.capabilities.mail.mailbox_set import mailbox_set
 from jmapplug.capabilities.mail.service import MailService
 from jmapplug.capabilities.mail.sorts import SORT_FIELDS
 from jmapplug.hookspecs import AccountInfo, Capability, Schema
@@ -69,7 +70,7 @@ READING: dict[str, Handler] = {
     "SearchSnippet/get": snippet.get,
 }
 WRITING: dict[str, Handler] = {
-    "Mailbox/set": read_only,
+    "Mailbox/set": mailbox_set,
     "Email/set": email_set,
     "Email/import": email_import,
     "Email/copy": email_copy,
@@ -90,9 +91,7 @@ MAIL = Capability(
         *(_method(name, handler, writes=True) for name, handler in WRITING.items()),
     ),
     account_value=account_value,
-    schema=Schema(
-        own=(_script("own_1.sql"), _script("own_2.sql")), cache=(_script("cache_1.sql"), _script("cache_2.sql"))
-    ),
+    schema=Schema(own=_scripts("own"), cache=_scripts("cache")),
     types=("Mailbox", "Thread", "Email", "EmailDelivery"),
     blobs=blobs.PREFIXES,
     service=service,
