@@ -50,6 +50,11 @@ _READ: dict[str, Callable[[Row, bytes], Any]] = {
 }
 
 
+def properties_of(row: Row, salt: bytes) -> dict[str, Any]:
+    """Every property of a Mailbox."""
+    return {name: read(row, salt) for name, read in _READ.items()}
+
+
 class MailboxSource:
     """``GetSource`` and ``ChangesSource`` of Mailboxes."""
 

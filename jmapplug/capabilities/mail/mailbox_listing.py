@@ -1,4 +1,4 @@
-"""The listing of a pass and of a Mailbox/set: upstream's folders, read, and made Mailboxes of (mail-rules 6, 25, 26)."""
+"""The listing of a pass, and of a Mailbox/set: upstream's folders become Mailboxes (mail-rules 6, 25, 26)."""
 
 from __future__ import annotations
 

@@ -107,11 +107,11 @@ def read_update(current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[st
 
     Raises SetError invalidPatch, invalidProperties. Server-set properties may be there with the value that they have.
     """
-    patched = patches.apply(current, patch, _DEFAULTS)
+    patched: dict[str, Any] = patches.apply(current, patch, _DEFAULTS)
     wrong = []
     changes: dict[str, Any] = {}
     for name in dict.fromkeys((*current, *patched)):
-        value = patched.get(name)
+        value: Any = patched.get(name)
         if name in _CHECKS and name in patched and _CHECKS[name](value):
             value = unicodedata.normalize("NFC", value) if name == "name" else value
             if value != current[name]:
@@ -160,9 +160,10 @@ class Tree:
             return
         self.by_id.pop(old.id, None)
         self._children.get(old.parent, set()).discard(mid)
-        for index, key in ((self._places, _place(old.parent, old.name)), (self._roles, old.role)):
-            if index.get(key) == mid:  # type: ignore[attr-defined]
-                del index[key]  # type: ignore[attr-defined]
+        if self._places.get(_place(old.parent, old.name)) == mid:
+            del self._places[_place(old.parent, old.name)]
+        if old.role is not None and self._roles.get(old.role) == mid:
+            del self._roles[old.role]
 
     def at(self, parent: int | None, name: str) -> Row | None:
         mid = self._places.get(_place(parent, name))
@@ -211,23 +212,28 @@ def check_create(tree: Tree, wanted: Wanted, parent: Row | None) -> None:
 
 def check_update(tree: Tree, row: Row, changes: Mapping[str, Any], parent: Row | None) -> None:
     """``parent``: that which it shall have. Raises SetError forbidden, invalidProperties; Blocked invalidProperties."""
-    moved = "parentId" in changes
-    if moved or "name" in changes or row.mid in tree.parked:
-        if not may(row, "may_rename"):
-            raise SetError("forbidden", "This Mailbox may not be renamed or moved")
-        if moved:
-            _check_parent(parent)
-        if parent is not None and row.mid in tree.lineage(parent.mid):
-            raise Blocked(invalid("A Mailbox cannot be below itself", "parentId"), parent.mid)
-        other = tree.at(parent.mid if parent is not None else None, changes.get("name", row.name))
-        if other is not None and other.mid != row.mid:
-            raise Blocked(invalid("A sibling has this name", "name"), other.mid)
+    renamed = "name" in changes or "parentId" in changes or row.mid in tree.parked
+    if renamed and not may(row, "may_rename"):
+        raise SetError("forbidden", "This Mailbox may not be renamed or moved")
+    if "parentId" in changes:
+        _check_parent(parent)
+    if changes.get("isSubscribed") is False and row.role == "inbox":
+        raise SetError("forbidden", "The inbox is always shown")
     if "role" in changes:
         if row.role == "inbox":
             raise invalid("The inbox stays the inbox", "role")
         _check_role(tree, changes["role"])
-    if changes.get("isSubscribed") is False and row.role == "inbox":
-        raise SetError("forbidden", "The inbox is always shown")
+    if renamed:
+        # The name comes last: one that is put aside for it (mailbox_set) waits for nothing else.
+        _check_place(tree, row, parent, changes.get("name", row.name))
+
+
+def _check_place(tree: Tree, row: Row, parent: Row | None, name: str) -> None:
+    if parent is not None and row.mid in tree.lineage(parent.mid):
+        raise Blocked(invalid("A Mailbox cannot be below itself", "parentId"), parent.mid)
+    other = tree.at(parent.mid if parent is not None else None, name)
+    if other is not None and other.mid != row.mid:
+        raise Blocked(invalid("A sibling has this name", "name"), other.mid)
 
 
 def _check_parent(parent: Row | None) -> None:

@@ -44,7 +44,13 @@ class Steps:
         self.store = store
         self.source = source
         self.writes = writes_of(store)
-        self.tree = Tree(boxes_sql.rows(store))
+        self.look()
+
+    def look(self) -> None:
+        """Take the tree from the store."""
+        # What is bound no more is gone upstream; the next pass takes it away (mail-rules 19).
+        bound = {box.mid for box in boxes_sql.bindings(self.store)}
+        self.tree = Tree(row for row in boxes_sql.rows(self.store) if row.mid in bound)
 
     # --- creating --------------------------------------------------------------------------------------------------
 
@@ -53,7 +59,7 @@ class Steps:
         above = parent.key if parent is not None else None
         done = tree_sql.begin(self.store, "create", parent=above, name=wanted.name, role=wanted.role)
         try:
-            key = self.source.create_folder(above, wanted.name, wanted.role)
+            key = self._made(above, wanted)
         except UpstreamError as error:
             self._forget(done, error)
             raise
@@ -71,6 +77,15 @@ class Steps:
         }
         self._commit(lambda change: tree_sql.show_new(change, self.store, mid, values), mid)
         return mid
+
+    def _made(self, parent: bytes | None, wanted: Wanted) -> bytes:
+        try:
+            return self.source.create_folder(parent, wanted.name, wanted.role)
+        except UpstreamError as error:
+            if wanted.role is None or error.code != "useattr":
+                raise
+            # RFC 6154 §3: no such use here. The role is ours alone then (mail-rules 26).
+            return self.source.create_folder(parent, wanted.name)
 
     def _unsubscribed(self, key: bytes) -> bool:
         """Folders are subscribed when they are made; this one was not to be. A refusal shows in the answer."""
@@ -122,6 +137,15 @@ class Steps:
         box = next((one for one in boxes_sql.bindings(self.store) if one.mid == row.mid), None)
         order = box.sort_order if box is not None else None
         return {"role": role, "sort_order": default_order(role) if order is None else order}
+
+    def role_source(self, mid: int) -> str | None:
+        """Who gave the box its role."""
+        return next((one.role_source for one in boxes_sql.bindings(self.store) if one.mid == mid), None)
+
+    def set_role(self, mid: int, role: str | None, source: str | None) -> None:
+        """The role alone."""
+        tree_sql.set_own(self.store, mid, {"role": role, "role_source": source})
+        self._commit(lambda change: tree_sql.show(change, mid, {"role": role}), mid)
 
     def rename(self, row: Row, parent: Row | None, name: str, *, parking: bool = False) -> None:
         """RENAME, and the keys of all below. What clients see of it is the caller's to show. Raises UpstreamError."""
@@ -178,7 +202,7 @@ class Steps:
         return any("\\deleted" not in {flag.lower() for flag in item.flags} for item in listed)
 
     def delete(self, row: Row) -> None:
-        """DELETE upstream; the box is gone. Its Emails follow (:func:`clear_out`). Raises UpstreamError."""
+        """The folder goes upstream, and the box here. Its Emails follow (:func:`clear_out`). Raises UpstreamError."""
         self.source.delete_folder(row.key)
         tree_sql.unbind_box(self.store, row.mid)
         self.tree.drop(row.mid)
@@ -192,6 +216,7 @@ class Steps:
         self.reload(mids)
 
     def reload(self, mids: Sequence[int]) -> None:
+        """Take them from the store anew."""
         rows = {row.mid: row for row in tree_sql.rows_of(self.store, mids)}
         for mid in mids:
             if mid in rows:
