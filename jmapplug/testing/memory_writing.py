@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jmapplug.backends import Appended, Copied, Features, NewMessage
 from jmapplug.errors import UpstreamError
+from jmapplug.mime.structure import parse
 
 if TYPE_CHECKING:
     from jmapplug.testing.memory_server import MemoryServer, StoredFolder, StoredMessage
@@ -67,11 +68,13 @@ class MemoryWriting:
     def _appended(self, folder: StoredFolder, new: NewMessage) -> Appended:
         try:
             self.server.check_room(new.size)
+            raw = new.path.read_bytes()
             uid = self.server.deliver(
                 folder.key,
-                new.path.read_bytes(),
+                raw,
                 flags=kept(folder, new.flags),
                 received_at=new.received_at,
+                structure=parse(raw),
             )
         except UpstreamError as error:
             return Appended(uidvalidity=folder.uidvalidity, error=error)

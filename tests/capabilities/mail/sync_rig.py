@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gevent
 import msgspec
 
 from jmapplug.capabilities.mail import blobs, email_query, mailbox, thread
@@ -78,6 +80,9 @@ class Rig:
 
     def publish(self, changed: dict[str, str]) -> None:
         self.published.append(changed)
+
+    def spawn(self, function: Callable[[], object]) -> gevent.Greenlet:
+        return gevent.spawn(function)
 
     def blob(self, blob_id: str) -> BlobRef | None:
         return blobs.find(self, blob_id)
