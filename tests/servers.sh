@@ -9,6 +9,7 @@ command -v dovecot >/dev/null || missing+=(dovecot-imapd dovecot-lmtpd)
 [ -x /usr/lib/dovecot/submission-login ] || [ -x /usr/libexec/dovecot/submission-login ] || missing+=(dovecot-submissiond)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v setpriv >/dev/null || missing+=(util-linux)
+bash "$(dirname "${BASH_SOURCE[0]}")/cyrus.sh" "${JMAPPLUG_CYRUS:-$(dirname "${BASH_SOURCE[0]}")/../.venv/cyrus}"
 [ ${#missing[@]} -gt 0 ] || exit 0
 as_root=()
 if [ "$(id -u)" != 0 ]; then

@@ -3,6 +3,7 @@
 import smtplib
 import ssl
 
+from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.pymap_server import Pymap
 
@@ -49,4 +50,13 @@ def test_pymap_has_object_ids_and_no_condstore(pymap_server: Pymap) -> None:
     offered = client.capability()[1][0]
     assert b"OBJECTID" in offered
     assert b"CONDSTORE" not in offered
+    client.logout()
+
+
+def test_cyrus_makes_a_fresh_users_folders(cyrus: Cyrus) -> None:
+    client = cyrus.imap(cyrus.new_user())
+    assert {b"OBJECTID", b"QRESYNC", b"IDLE"} <= set(client.capability()[1][0].split())
+    listed = b"\n".join(client.list()[1]).lower()
+    assert all(b"\\" + role in listed for role in (b"drafts", b"sent", b"trash", b"junk", b"archive"))
+    assert client.getquotaroot("INBOX")[1][1] == [f"INBOX (STORAGE 0 {cyrus.quota // 1024})".encode()]
     client.logout()

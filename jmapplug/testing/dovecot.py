@@ -182,8 +182,8 @@ plugin {{
 """
 
 
-def _identity() -> tuple[str, str, int, int]:
-    """The user Dovecot runs as: never root, which it refuses to open mail for."""
+def identity() -> tuple[str, str, int, int]:
+    """The user that mail servers run as: never root, which they refuse to open mail for."""
     name = "nobody" if os.getuid() == 0 else getpass.getuser()
     entry = pwd.getpwnam(name)
     return name, grp.getgrgid(entry.pw_gid).gr_name, entry.pw_uid, entry.pw_gid
@@ -293,7 +293,7 @@ def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_p
     """
     binary = _binary()
     assert binary, "dovecot is not installed"
-    user, group, uid, gid = _identity()
+    user, group, uid, gid = identity()
     folder = Path(tempfile.mkdtemp(prefix="jpd-"))
     imap, imaps, lmtp, sieve, smtp, submission = free_ports(6)
     smtp = smtp if smtp_port is None else smtp_port

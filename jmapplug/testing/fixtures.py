@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from jmapplug.testing import cyrus as cyrus_server
 from jmapplug.testing import dovecot as dovecot_server
 from jmapplug.testing import pymap_server as pymap_module
+from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.proxy import Proxy
 from jmapplug.testing.pymap_server import Pymap
@@ -58,6 +60,19 @@ def dovecot_maildir() -> Iterator[Dovecot]:
     """A real Dovecot in Courier's layout: maildir, everything under "INBOX.", separator "."."""
     _needs_dovecot()
     server = dovecot_server.start("maildir", separator=".", prefix="INBOX.")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cyrus() -> Iterator[Cyrus]:
+    """A real Cyrus: OBJECTID and QRESYNC, its own kind of threads, search, rights and quotas."""
+    if not cyrus_server.available():
+        what = "Cyrus is not unpacked here (make servers, or tests/cyrus.sh FOLDER and JMAPPLUG_CYRUS=FOLDER)"
+        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
+            pytest.fail(what)
+        pytest.skip(what)
+    server = cyrus_server.start()
     yield server
     server.stop()
 
