@@ -15,6 +15,7 @@ from jmapplug.capabilities.mail.email_changes import email_changes
 from jmapplug.capabilities.mail.email_get import email_get
 from jmapplug.capabilities.mail.email_import import email_copy, email_import
 from jmapplug.capabilities.mail.email_set import email_set
+from jmapplug.capabilities.mail.mailbox_set import mailbox_set
 from jmapplug.capabilities.mail.service import MailService
 from jmapplug.hookspecs import Schema
 from jmapplug.jmap.methods import Call, Limits
@@ -40,6 +41,7 @@ METHODS = {
     "Email/get": email_get,
     "Email/query": email_query.query,
     "Email/set": email_set,
+    "Mailbox/set": mailbox_set,
     "Email/import": email_import,
     "Email/copy": email_copy,
 }
