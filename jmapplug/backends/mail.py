@@ -178,6 +178,8 @@ class MailSource(Protocol):
         """One complete pass. ``since`` None: ``new`` lists the whole folder (UID, INTERNALDATE, flags, id) cheaply.
 
         ``known()`` gives the UIDs known locally, ascending; called only where the server cannot tell what vanished.
+        Only those below ``since.uidnext`` are judged: what we appended ourselves since lies beyond it, and is in
+        ``new`` while it is there.
         """
 
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
@@ -262,10 +264,10 @@ class MailSource(Protocol):
         """
 
     def create_folder(self, parent: bytes | None, name: str, role: str | None = None) -> bytes:
-        """A new folder below ``parent`` (None: the top of the personal namespace) and subscribe; the new key, confirmed.
+        """A new folder below ``parent`` (None: top of the personal namespace), subscribed; the new key, confirmed.
 
-        ``role``: with a special use where offered (RFC 6154). Raises UpstreamError: "alreadyexists", "cannot" (a name that
-        holds the delimiter or is no Net-Unicode).
+        ``role``: with a special use where offered (RFC 6154). Raises UpstreamError: "alreadyexists", "cannot" (a name
+        that holds the delimiter or is no Net-Unicode).
         """
 
     def rename_folder(self, key: bytes, parent: bytes | None, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The contract of a MailSource as a class of tests: a backend's whole test of reading is a subclass and one fixture.
+"""The contract of a MailSource as a class of tests: a backend's whole test is a subclass and one fixture.
 
 ::
 
@@ -21,11 +21,12 @@ from jmapplug.backends import MailSource, SearchTerm
 from jmapplug.testing.mail_changes import ChangesContract
 from jmapplug.testing.mail_contents import ContentsContract
 from jmapplug.testing.mail_upstream import DEADLINE, MIXED, Mirror, Upstream, folder, message, split_lines
+from jmapplug.testing.mail_writing import WritingContract
 
 __all__ = ["MIXED", "MailSourceContract", "Mirror", "Upstream", "message"]
 
 
-class MailSourceContract(ChangesContract, ContentsContract):
+class MailSourceContract(ChangesContract, ContentsContract, WritingContract):
     """Subclass it and give the fixture ``upstream``. The class attributes say what the upstream cannot keep."""
 
     @pytest.fixture

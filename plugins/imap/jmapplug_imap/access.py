@@ -32,6 +32,10 @@ class FolderReplaced(UpstreamError):
     """The folder has another UIDVALIDITY than at its last pass: the caller's UIDs mean nothing any more."""
 
 
+class FolderReadOnly(CommandNo):
+    """SELECT was answered READ-ONLY: nothing can be written here (mail-rules 24)."""
+
+
 class _ProbeBroken(ConnectionBroken):
     """The connection was made and broke at the first questions."""
 
@@ -43,6 +47,8 @@ class Access:
         self.pool = Pool(lambda: self._prepared(connect))
         self.validity: dict[bytes, int] = {}
         """UIDVALIDITY of each folder at its last pass."""
+        self.capabilities: frozenset[str] = frozenset()
+        """Those of the last connection, in upper case."""
         self._features: Features | None = None
         self._asking = BoundedSemaphore()
 
@@ -58,6 +64,15 @@ class Access:
     @property
     def known(self) -> bool:
         return self._features is not None
+
+    def has(self, name: str) -> bool:
+        """Whether the server announced this capability to us; connects if there was no connection yet."""
+        return self.features is not None and name in self.capabilities
+
+    def number(self, name: str) -> int | None:
+        """n of a capability ``NAME=n`` (RFC 7889); None where there is none."""
+        values = [word.partition("=")[2] for word in self.capabilities if word.startswith(name + "=")]
+        return min((int(value) for value in values if value.isdigit() and len(value) < 20), default=None)
 
     def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
         return self.pool.run(work, background, retry)
@@ -77,6 +92,39 @@ class Access:
         if known is not None and selected.uidvalidity != known:
             raise FolderReplaced("a folder was replaced upstream", code="uidvalidity")
         return True
+
+    def view(self, connection: Connection, key: bytes, validity: int) -> bool:
+        """Have the folder selected, in whatever way, with the UIDVALIDITY that the caller's UIDs belong to.
+
+        Whether the view is a fresh one, as :meth:`read`. Raises FolderRefused, FolderReplaced.
+        """
+        fresh = connection.selected != to_wire(connection, key)
+        if fresh:
+            self.select(connection, key, read_only=True)
+        self._check(connection, validity)
+        return fresh
+
+    def write(self, connection: Connection, key: bytes, validity: int) -> bool:
+        """Have the folder selected for writing, with the UIDVALIDITY that the caller's UIDs belong to; as :meth:`view`.
+
+        Raises FolderRefused, FolderReplaced, FolderReadOnly.
+        """
+        fresh = connection.selected != to_wire(connection, key) or connection.read_only
+        if fresh:
+            self.select(connection, key, read_only=False)
+        self._check(connection, validity)
+        if connection.read_only:
+            raise FolderReadOnly("the folder is read-only", code="noperm", temporary=False)
+        return fresh
+
+    def _check(self, connection: Connection, validity: int) -> None:
+        # RFC 9051 §2.3.1.1: under another UIDVALIDITY these UIDs may be other messages.
+        if connection.uidvalidity != validity:
+            raise FolderReplaced("a folder was replaced upstream", code="uidvalidity")
+
+    def forget(self, key: bytes) -> None:
+        """The folder has gone or has another name now."""
+        self.validity.pop(key, None)
 
     def select(
         self, connection: Connection, key: bytes, *, read_only: bool, qresync: tuple[int, int] | None = None
@@ -103,6 +151,7 @@ class Access:
         """
         try:
             with self._asking:
+                self.capabilities = connection.capabilities
                 if self._features is None:
                     self._features = features_of(connection)
         except BaseException as error:
@@ -141,6 +190,7 @@ def features_of(connection: Connection) -> Features:
         previews=has("PREVIEW"),
         move=has("MOVE") or has("IMAP4REV2"),
         uidplus=has("UIDPLUS") or has("IMAP4REV2"),
+        special_use=has("CREATE-SPECIAL-USE"),
     )
 
 

@@ -52,7 +52,8 @@ class ImapSession:
 
     @property
     def quota(self) -> QuotaSource | None:
-        return None
+        """None where the server keeps no quotas, or while it was never reached."""
+        return self._mail.quota
 
     def close(self) -> None:
         self._mail.close()

@@ -32,6 +32,31 @@ class FolderLister:
         self._clock = clock
         self._prefixes: Prefixes | None = None
         self._rights: dict[bytes, tuple[float, str]] = {}
+        self._separators: dict[bytes, bytes] = {}
+
+    def prefix(self, connection: Connection) -> bytes:
+        """What the keys of all our folders at the top begin with ("INBOX." in Courier's layout)."""
+        if self._prefixes is None:
+            self._look(connection)
+        return self._prefixes.stripped if self._prefixes else b""
+
+    def separator(self, connection: Connection, key: bytes) -> bytes:
+        """The octet between the levels at this place; b"" for a flat one."""
+        if key not in self._separators:
+            # RFC 9051 §6.3.9: LIST with an empty pattern tells the separator of a place, whatever stands there.
+            rows = connection.command("LIST", Mailbox(to_wire(connection, key)), '""').of(Listed)
+            self._separators[key] = (rows[-1].separator or "").encode() if rows else b""
+        return self._separators[key]
+
+    def below(self, key: bytes) -> frozenset[bytes]:
+        """The key itself, and those of all folders below it that the last look has seen."""
+        separator = self._separators.get(key, b"")
+        return frozenset({key, *(k for k in self._separators if separator and k.startswith(key + separator))})
+
+    def forget(self, key: bytes) -> None:
+        """The folder has gone or has another name now."""
+        self._rights.pop(key, None)
+        self._separators.pop(key, None)
 
     def folders(self) -> list[Folder]:
         """See MailSource.folders."""
@@ -41,6 +66,7 @@ class FolderLister:
         results = self._first(connection)
         listed = [r for result in results for r in result.of(Listed)]
         rows = [_keyed(connection, row) for row in listed if row.kind == "LIST"]
+        self._separators = {canonical(row.key): (row.separator or "").encode() for row in rows}
         lsub = None if self._list_tells_subscriptions(connection) else _names(connection, listed)
         status = _statuses(connection, results)
         names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]

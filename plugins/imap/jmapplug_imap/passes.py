@@ -69,6 +69,10 @@ class Passes:
         self._access.validity[key] = found.point.uidvalidity
         return found
 
+    def forget(self, key: bytes) -> None:
+        """The folder has gone or has another name now."""
+        self._lasting.pop(key, None)
+
     def _pass(self, connection: Connection, key: bytes, since: SyncPoint | None, known: Known) -> Changes:
         resync = since is not None and since.highestmodseq > 0 and "QRESYNC" in connection.enabled
         selected = self._open(connection, key, (since.uidvalidity, since.highestmodseq) if since and resync else None)
@@ -115,14 +119,14 @@ class Passes:
         self, connection: Connection, selected: Selected, since: SyncPoint, known: Known, resync: bool
     ) -> tuple[list[Item], list[Item], list[int]]:
         if not selected.exists:
-            return [], [], list(known())
+            return [], [], _missing(known(), (), since.uidnext)
         fresh = selected.uidnext is None or selected.uidnext > since.uidnext
         new = self._arrivals(connection, selected, since.uidnext) if fresh else []
         before = since.highestmodseq
         # A HIGHESTMODSEQ that went back, or is not kept (NOMODSEQ), tells nothing.
         if not before or not selected.highestmodseq or selected.highestmodseq < before:
             flags = self._flags(connection, since, ())
-            return new, flags, _missing(known(), (item.uid for item in flags))
+            return new, flags, _missing(known(), (item.uid for item in flags), since.uidnext)
         if resync:
             flags = _below(selected.rows, since.uidnext)
             gone = _written_out(selected.vanished, since.uidnext)
@@ -132,7 +136,7 @@ class Passes:
             gone = []
         if gone is None or since.messages - len(gone) + len(new) != selected.exists:
             # The count is the proof: without QRESYNC, after lost history, or with a HIGHESTMODSEQ that sticks.
-            return new, flags, _missing(known(), self._uids(connection, since.uidnext - 1))
+            return new, flags, _missing(known(), self._uids(connection, since.uidnext - 1), since.uidnext)
         return new, flags, gone
 
     def _arrivals(self, connection: Connection, selected: Selected, first: int) -> list[Item]:
@@ -195,6 +199,7 @@ def _written_out(vanished: sets.Ranges, uidnext: int) -> list[int] | None:
     return sorted(set(sets.expand(clipped)))
 
 
-def _missing(known: Sequence[int], present: Iterable[int]) -> list[int]:
+def _missing(known: Sequence[int], present: Iterable[int], uidnext: int) -> list[int]:
+    """Known UIDs below ``uidnext`` that are not there. What we appended after the last pass lies beyond: not judged."""
     there = set(present)
-    return [uid for uid in known if uid not in there]
+    return [uid for uid in known if uid < uidnext and uid not in there]

@@ -34,6 +34,8 @@ class Lane:
         self.connection: Connection | None = None
         self.busy = False
         self.used_at = 0.0
+        self.wanted: deque[AsyncResult] = deque()
+        """Who needs this very lane."""
 
     def drop(self) -> None:
         """Forget the connection; its state is unknown or it is broken."""
@@ -87,6 +89,25 @@ class Pool:
         finally:
             self._release(lane)
 
+    def each(self, work: Callable[[Connection], None]) -> None:
+        """``work`` on every lane that has a connection, one after the other, when its user is done with it.
+
+        A connection that breaks meanwhile is dropped, and that is all. Raises UpstreamError where a lane stays busy.
+        """
+        for lane in (self._sync, self._interactive):
+            if lane.connection is None and not lane.busy:
+                continue
+            if lane.busy:
+                self._wait(lane.wanted)
+            lane.busy = True
+            try:
+                if lane.connection is not None and not lane.connection.broken:
+                    self._once(lane, work)
+            except ConnectionBroken:
+                pass
+            finally:
+                self._release(lane)
+
     def check(self) -> None:
         """Raises the last connect's error while its back-off lasts, or when the pool is closed."""
         if self._closed:
@@ -110,7 +131,7 @@ class Pool:
         self._closed = True
         for lane in (self._sync, self._interactive):
             self._forget(lane)
-        for queue in self._waiting:
+        for queue in (*self._waiting, self._sync.wanted, self._interactive.wanted):
             while queue:
                 queue.popleft().set_exception(UpstreamError("this account's session is closed", temporary=False))
 
@@ -184,8 +205,10 @@ class Pool:
         return lane
 
     def _queue(self, background: bool) -> Lane:
+        return self._wait(self._waiting[background])
+
+    def _wait(self, queue: deque[AsyncResult]) -> Lane:
         place: AsyncResult = AsyncResult()
-        queue = self._waiting[background]
         queue.append(place)
         try:
             place.wait(QUEUE_DEADLINE)
@@ -205,7 +228,7 @@ class Pool:
         if self._closed:
             self._forget(lane)
         interactive, background = self._waiting
-        queue = interactive or (background if lane is self._sync else ())
+        queue = lane.wanted or interactive or (background if lane is self._sync else ())
         if queue:
             queue.popleft().set(lane)  # stays busy: handed over
         else:

@@ -6,19 +6,35 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTerm, SyncPoint
+from jmapplug.backends import (
+    Appended,
+    Changes,
+    Copied,
+    Detail,
+    Features,
+    Folder,
+    Item,
+    NewMessage,
+    SearchTerm,
+    SyncPoint,
+)  # fmt: skip
 from jmapplug_imap.access import Access
+from jmapplug_imap.appending import Appending
 from jmapplug_imap.connecting import connect
 from jmapplug_imap.contents import Contents
 from jmapplug_imap.finding import Finding
+from jmapplug_imap.folder_changes import FolderChanges
 from jmapplug_imap.folders import FolderLister
 from jmapplug_imap.passes import Passes
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.protocol.commands import Command
 from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.quota import ImapQuota
 from jmapplug_imap.settings import ImapSettings
 from jmapplug_imap.slices import Slices
+from jmapplug_imap.transfer import Transfer
 from jmapplug_imap.watch import ImapWatch
+from jmapplug_imap.writing import Writing
 
 
 class ImapSource:
@@ -35,6 +51,10 @@ class ImapSource:
         self._contents = Contents(self._access)
         self._slices = Slices(self._access, self._contents.stream)
         self._finding = Finding(self._access)
+        self._appending = Appending(self._access)
+        self._writing = Writing(self._access)
+        self._transfer = Transfer(self._access)
+        self._folder_changes = FolderChanges(self._access, self._folders, self._passes)
         self._watches: list[ImapWatch] = []
 
     @property
@@ -107,6 +127,50 @@ class ImapSource:
         self._watches.append(watch)
         return watch
 
+    @property
+    def quota(self) -> ImapQuota | None:
+        """None where the server keeps no quotas, or while nobody knows yet."""
+        return ImapQuota(self._access) if self.known and "QUOTA" in self._access.capabilities else None
+
+    # --- writing
+
+    def append(self, key: bytes, messages: Sequence[NewMessage]) -> list[Appended]:
+        return self._appending.append(key, messages)
+
+    def store(
+        self, key: bytes, validity: int, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]
+    ) -> dict[int, tuple[str, ...]]:
+        return self._writing.store(key, validity, uids, add, remove)
+
+    def replace_flags(
+        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
+    ) -> tuple[str, ...] | None:
+        return self._writing.replace_flags(key, validity, uid, flags, unchanged_since)
+
+    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
+        return self._writing.modseq(key, validity, uid)
+
+    def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
+        return self._transfer.copy(key, validity, uids, target)
+
+    def move(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
+        return self._transfer.move(key, validity, uids, target)
+
+    def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
+        return self._writing.remove(key, validity, uids)
+
+    def create_folder(self, parent: bytes | None, name: str, role: str | None = None) -> bytes:
+        return self._folder_changes.create(parent, name, role)
+
+    def rename_folder(self, key: bytes, parent: bytes | None, name: str) -> bytes:
+        return self._folder_changes.rename(key, parent, name)
+
+    def delete_folder(self, key: bytes) -> None:
+        self._folder_changes.delete(key)
+
+    def subscribe_folder(self, key: bytes, subscribed: bool) -> None:
+        self._folder_changes.subscribe(key, subscribed)
+
     def close(self) -> None:
         """Close every connection, watches too."""
         for watch in self._watches:
@@ -118,9 +182,9 @@ def _recorder(commands: list[str]) -> type[Connection]:
     """A Connection that notes what it sends, without literals and secrets."""
 
     class Recorded(Connection):
-        def _send(self, sent: Sequence[Command], deadline: float) -> list[Any]:
+        def _send(self, sent: Sequence[Command], deadline: float, held: Any = None) -> list[Any]:
             commands.extend(" ".join(map(_shown, command[:1] if _secret(command) else command)) for command in sent)
-            return super()._send(sent, deadline)
+            return super()._send(sent, deadline, held)
 
     return Recorded
 

@@ -17,7 +17,7 @@ from jmapplug_imap.settings import ImapSettings
 from jmapplug_imap.source import ImapSource
 
 pytest.register_assert_rewrite(
-    *(f"jmapplug.testing.mail_{name}" for name in ("source", "changes", "contents", "upstream"))
+    *(f"jmapplug.testing.mail_{name}" for name in ("source", "changes", "contents", "upstream", "writing"))
 )
 Server = Any  # jmapplug.testing's Dovecot or Pymap
 

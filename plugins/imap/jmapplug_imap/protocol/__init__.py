@@ -2,7 +2,7 @@
 
 from jmapplug_imap.protocol.auth import Credentials
 from jmapplug_imap.protocol.channel import Timeouts
-from jmapplug_imap.protocol.commands import Astring, Command, Literal, Mailbox, Part
+from jmapplug_imap.protocol.commands import Astring, Command, Literal, Mailbox, Part, Upload
 from jmapplug_imap.protocol.connection import PLAIN, STARTTLS, TLS, Connection, Result
 from jmapplug_imap.protocol.errors import (
     AuthenticationError,
@@ -30,6 +30,8 @@ from jmapplug_imap.protocol.responses import (
     Namespace,
     Namespaces,
     Other,
+    QuotaRoots,
+    QuotaUsage,
     Recent,
     Response,
     Search,
@@ -77,6 +79,8 @@ __all__ = [
     "ParseError",
     "Part",
     "ProtocolError",
+    "QuotaRoots",
+    "QuotaUsage",
     "Ranges",
     "Recent",
     "Response",
@@ -87,6 +91,7 @@ __all__ = [
     "Status",
     "Streamed",
     "Timeouts",
+    "Upload",
     "Vanished",
     "chunks",
     "compress",

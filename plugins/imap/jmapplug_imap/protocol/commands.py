@@ -1,13 +1,15 @@
 """What a command is made of: the words that a caller gives, and how each is written on the wire (RFC 9051 §4).
 
 A *part* is one of: ``str``/``bytes`` (written as they are: keywords, sets, numbers), ``int``, a list or tuple (written
-in parentheses), :class:`Mailbox`, :class:`Astring`, :class:`Literal`. Quoting is decided here and nowhere else.
+in parentheses), :class:`Mailbox`, :class:`Astring`, :class:`Literal`, :class:`Upload`. Quoting is decided here and
+nowhere else.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias, Union
 
 import msgspec
@@ -35,13 +37,21 @@ class Literal(msgspec.Struct, frozen=True):
     data: bytes
 
 
-Part: TypeAlias = Union[str, bytes, int, Mailbox, Astring, Literal, Sequence["Part"]]  # noqa: UP007 (a recursive alias at run time)
+class Upload(msgspec.Struct, frozen=True):
+    """A file of exactly ``size`` octets, sent as a literal in blocks; ``binary``: as a literal8 (RFC 3516 §4.4)."""
+
+    path: Path
+    size: int
+    binary: bool = False
+
+
+Part: TypeAlias = Union[str, bytes, int, Mailbox, Astring, Literal, Upload, Sequence["Part"]]  # noqa: UP007 (a recursive alias at run time)
 
 Command: TypeAlias = Sequence[Part]
 """The parts of one command, without its tag; they are joined by single spaces."""
 
-Chunk: TypeAlias = tuple[bytes, bool]
-"""Octets to send, and whether the server's go-ahead (``+``) must be awaited after them."""
+Chunk: TypeAlias = tuple[bytes | Upload, bool]
+"""Octets (or a file) to send, and whether the server's go-ahead (``+``) must be awaited after them."""
 
 _RAW_FORBIDDEN = re.compile(rb"[\r\n\0]")
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|~]+\Z")
@@ -49,6 +59,8 @@ _QUOTABLE = re.compile(rb"[\x20-\x7e]{0,1000}\Z")
 _QUOTABLE_8BIT = re.compile(rb"[\x20-\x7e\x80-\xff]{0,1000}\Z")
 _SPECIAL = re.compile(rb'(["\\])')
 LITERAL_MINUS_MAX = 4096
+UPLOAD_UNASKED_MAX = 256 * 1024
+"""A file larger than this waits for the server's go-ahead: it may refuse by a NO instead of hanging up on us."""
 
 
 class Writer:
@@ -84,6 +96,8 @@ class Writer:
             self._string(part.value.encode() if isinstance(part.value, str) else part.value)
         elif isinstance(part, Literal):
             self._literal(part.data)
+        elif isinstance(part, Upload):
+            self._upload(part)
         else:
             self._list(part)
 
@@ -105,10 +119,23 @@ class Writer:
             self._literal(value)
 
     def _literal(self, data: bytes) -> None:
+        self._announce(b"", len(data), self._free(len(data)))
+        self._line.append(data)
+
+    def _upload(self, file: Upload) -> None:
+        free = self._free(file.size) and file.size <= UPLOAD_UNASKED_MAX
+        self._announce(b"~" if file.binary else b"", file.size, free)
+        if self._line:
+            self._chunks.append((b"".join(self._line), False))
+            self._line = []
+        self._chunks.append((file, False))
+
+    def _free(self, size: int) -> bool:
         # RFC 7888 §5: LITERAL- allows the non-synchronising form up to 4096 octets.
-        free = self._plus == "+" or (self._plus == "-" and len(data) <= LITERAL_MINUS_MAX)
-        self._line.append(b"{%d%s}\r\n" % (len(data), b"+" if free else b""))
+        return self._plus == "+" or (self._plus == "-" and size <= LITERAL_MINUS_MAX)
+
+    def _announce(self, kind: bytes, size: int, free: bool) -> None:
+        self._line.append(b"%s{%d%s}\r\n" % (kind, size, b"+" if free else b""))
         if not free:
             self._chunks.append((b"".join(self._line), True))
             self._line = []
-        self._line.append(data)

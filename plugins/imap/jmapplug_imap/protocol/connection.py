@@ -150,6 +150,28 @@ class Connection(Dialogue):
             deadline = self._deadline(timeout)
             return [self._outcome(self._finish(pending, deadline)) for pending in self._send(commands, deadline)]
 
+    def guarded(
+        self,
+        questions: Sequence[Command],
+        last: Command,
+        learn: Callable[[list[Result | CommandError]], None],
+        *,
+        timeout: float | None = None,
+    ) -> Result:
+        """One write; but the end of ``last`` is kept back until the questions are answered and ``learn`` has been told.
+
+        So where this raises ConnectionBroken and ``learn`` was not called, ``last`` was certainly not carried out.
+        Raises as :meth:`command`.
+        """
+        with self._exclusive():
+            deadline = self._deadline(timeout)
+
+            def held(asked: list[Pending]) -> None:
+                learn([self._outcome(pending) for pending in asked])
+
+            sent = self._send([*questions, last], deadline, held)
+            return self._ended(self._finish(sent[-1], deadline))
+
     def noop(self) -> Result:
         return self.command("NOOP")
 
@@ -170,18 +192,19 @@ class Connection(Dialogue):
             extra += ["QRESYNC", [str(value) for value in qresync]]
         elif condstore:
             extra.append("CONDSTORE")
-        self.selected = self._exists = None
+        self.selected = self.uidvalidity = self._exists = None
         result = self.command("EXAMINE" if read_only else "SELECT", Mailbox(key), *([extra] if extra else []))
         self.selected = key
         selected = selected_from(key, result.untagged, result.code, read_only)
         self.read_only, self._exists = selected.read_only, selected.exists
+        self.uidvalidity = selected.uidvalidity
         return selected
 
     def unselect(self) -> None:
         """Leave the mailbox without expunging (RFC 3691); does nothing where the server has no UNSELECT."""
         if self.selected is not None and (self.has("UNSELECT") or self.has("IMAP4REV2")):
             self.command("UNSELECT")
-            self.selected = None
+            self.selected = self.uidvalidity = None
 
     def fetch(
         self,

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from jmapplug.errors import AuthenticationError
+from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap.protocol.channel import Channel, Timeouts
-from jmapplug_imap.protocol.commands import Command, Writer
+from jmapplug_imap.protocol.commands import Command, Upload, Writer
 from jmapplug_imap.protocol.errors import CommandBad, CommandError, CommandNo, ConnectionBroken, ProtocolError
 from jmapplug_imap.protocol.lexer import Limits
 from jmapplug_imap.protocol.responses import (
@@ -25,14 +25,22 @@ from jmapplug_imap.protocol.responses import (
     MyRights,
     Namespaces,
     Other,
+    QuotaRoots,
+    QuotaUsage,
     Response,
     ServerId,
     Status,
 )  # fmt: skip
 
 MAX_ALERTS = 20
+BLOCK = 64 * 1024
+"""Octets of a file that are sent at once."""
 
-ANSWERS = frozenset({Capability, Enabled, Listed, MailboxStatus, MyRights, Namespaces, Other, ServerId})
+Held = Callable[[list["Pending"]], None]
+
+ANSWERS = frozenset({
+    Capability, Enabled, Listed, MailboxStatus, MyRights, Namespaces, Other, QuotaRoots, QuotaUsage, ServerId,
+})  # fmt: skip
 """What only a command asks for; SEARCH, ESEARCH and FETCH are told by their own rules."""
 
 TEMPORARY_CODES = frozenset({"unavailable", "inuse", "serverbug", "limit", "expungeissued"})
@@ -71,6 +79,8 @@ class Dialogue:
         """Extensions that ENABLE turned on, in upper case."""
         self.selected: bytes | None = None
         """The raw name of the selected mailbox."""
+        self.uidvalidity: int | None = None
+        """That of the selected mailbox; None where the server did not tell."""
         self.alerts: list[str] = []
         """Texts that the server wants a person to see (RFC 9051 §7.1 ALERT), the last 20."""
         self.round_trips = 0
@@ -104,7 +114,7 @@ class Dialogue:
     def abort(self) -> None:
         """Cut the connection at once, from any greenlet: a wait on it ends with ConnectionBroken."""
         self._broken = True
-        self.selected = None
+        self.selected = self.uidvalidity = None
         if self._channel is not None:
             self._channel.transport.close()
 
@@ -119,12 +129,17 @@ class Dialogue:
             self._open_channel().send(line + b"\r\n", self.timeouts.read)
         return self._ended(self._finish(pending, deadline))
 
-    def _send(self, commands: Sequence[Command], deadline: float) -> list[Pending]:
-        """Write commands, together where no literal must wait for the server."""
+    def _send(self, commands: Sequence[Command], deadline: float, held: Held | None = None) -> list[Pending]:
+        """Write commands, together where no literal must wait for the server.
+
+        With ``held`` the last octets of the last command are kept back until all commands before it have ended, and
+        ``held`` has been called with them: until then the server cannot have carried out the last one.
+        """
         channel = self._open_channel()
         plus = "+" if self.has("LITERAL+") else "-" if self.has("LITERAL-") or self.has("IMAP4REV2") else ""
         writer = Writer(plus=plus, utf8="UTF8=ACCEPT" in self.enabled)
-        under_way, waiting = [], []
+        under_way: list[Pending] = []
+        waiting: list[bytes] = []
         written = []
         for command in commands:
             self._tags += 1
@@ -135,20 +150,44 @@ class Dialogue:
             pending = Pending(tag, [])
             under_way.append(pending)
             self._under_way[tag] = pending
-            for octets, wait in parts:
-                waiting.append(octets)
+            for index, (octets, wait) in enumerate(parts):
+                if held is not None and len(under_way) == len(written) and index + 1 == len(parts):
+                    self._flush(channel, waiting)
+                    self._finish_before(under_way, pending, deadline)
+                    held(under_way[:-1])
+                if isinstance(octets, Upload):
+                    self._flush(channel, waiting)
+                    self._upload(channel, octets)
+                else:
+                    waiting.append(octets)
                 if not wait:
                     continue
-                channel.send(b"".join(waiting), self.timeouts.read)
-                waiting.clear()
+                self._flush(channel, waiting)
                 self.round_trips += 1
                 self._finish_before(under_way, pending, deadline)
                 if not self._go_ahead(pending, deadline):
                     break
                 pending.untagged.pop()
+        self._flush(channel, waiting)
+        return under_way
+
+    def _flush(self, channel: Channel, waiting: list[bytes]) -> None:
         if waiting:
             channel.send(b"".join(waiting), self.timeouts.read)
-        return under_way
+            waiting.clear()
+
+    def _upload(self, channel: Channel, file: Upload) -> None:
+        """A file's octets, exactly as many as announced. Raises UpstreamError; what was begun cannot be taken back."""
+        left = file.size
+        try:
+            with open(file.path, "rb") as source:
+                while left and (block := source.read(min(BLOCK, left))):
+                    channel.send(block, self.timeouts.read)
+                    left -= len(block)
+        except OSError as error:
+            raise UpstreamError("a message to send cannot be read", temporary=False) from error
+        if left:
+            raise UpstreamError("a message to send is shorter than announced", temporary=False)
 
     def _finish_before(self, under_way: list[Pending], last: Pending, deadline: float) -> None:
         """The server answers in order: what was pipelined before a synchronising literal ends before its go-ahead."""
@@ -233,7 +272,7 @@ class Dialogue:
             self.alerts = [*self.alerts, status.text][-MAX_ALERTS:]
         # RFC 7162 §3.2.11: CLOSED comes while another mailbox is being selected.
         if code == "CLOSED":
-            self.selected = None
+            self.selected = self.uidvalidity = None
         if status.kind == "BYE" and not status.tag:
             raise ConnectionBroken(f"the server says goodbye: {status.text}", code=code.lower() if code else None)
 

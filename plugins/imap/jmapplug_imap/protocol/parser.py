@@ -25,6 +25,8 @@ from jmapplug_imap.protocol.responses import (
     Namespace,
     Namespaces,
     Other,
+    QuotaRoots,
+    QuotaUsage,
     Recent,
     Response,
     Search,
@@ -197,6 +199,25 @@ def _my_rights(frame: Frame, pos: int) -> Response:
     return MyRights(_name(found[0]), values.text(found[1]))
 
 
+def _quota_roots(frame: Frame, pos: int) -> Response:
+    found = values.values(frame, pos)
+    if not found:
+        raise ParseError("an unreadable QUOTAROOT")
+    return QuotaRoots(_name(found[0]), tuple(values.text(_name(root)) for root in found[1:]))
+
+
+def _quota(frame: Frame, pos: int) -> Response:
+    found = values.values(frame, pos)
+    if len(found) != 2:
+        raise ParseError("an unreadable QUOTA")
+    words = values.items(found[1])
+    triplets = zip(words[::3], words[1::3], words[2::3], strict=False)
+    return QuotaUsage(
+        values.text(_name(found[0])),
+        tuple((values.text(name).upper(), values.number(used), values.number(limit)) for name, used, limit in triplets),
+    )
+
+
 _NUMBERS = re.compile(rb"([\d ]*)(?:\(MODSEQ (\d{1,20})\) *)?\Z", re.IGNORECASE)
 
 
@@ -278,6 +299,8 @@ _READERS: dict[str, Callable[[Frame, int], Response]] = {
     "STATUS": _mailbox_status,
     "NAMESPACE": _namespaces,
     "MYRIGHTS": _my_rights,
+    "QUOTAROOT": _quota_roots,
+    "QUOTA": _quota,
     "SEARCH": _search,
     "ESEARCH": _esearch,
     "VANISHED": _vanished,

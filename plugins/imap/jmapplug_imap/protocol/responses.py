@@ -85,6 +85,20 @@ class MyRights(msgspec.Struct, frozen=True):
     rights: str
 
 
+class QuotaRoots(msgspec.Struct, frozen=True):
+    """QUOTAROOT (RFC 9208 §4.2.2): the quota roots of one mailbox."""
+
+    key: bytes
+    roots: tuple[str, ...]
+
+
+class QuotaUsage(msgspec.Struct, frozen=True):
+    """QUOTA (RFC 9208 §4.2.1). ``resources``: (name in upper case, usage, limit) in the resource's own units."""
+
+    root: str
+    resources: tuple[tuple[str, int, int], ...]
+
+
 class Search(msgspec.Struct, frozen=True):
     numbers: tuple[int, ...]
     modseq: int | None = None
@@ -145,6 +159,6 @@ class Other(msgspec.Struct, frozen=True):
 
 
 Response: TypeAlias = (
-    FetchRow | Status | Continuation | Capability | Listed | MailboxStatus | Namespaces | MyRights | Search | Esearch
-    | Vanished | Exists | Recent | Expunge | Flags | Enabled | ServerId | Other
+    FetchRow | Status | Continuation | Capability | Listed | MailboxStatus | Namespaces | MyRights | QuotaRoots
+    | QuotaUsage | Search | Esearch | Vanished | Exists | Recent | Expunge | Flags | Enabled | ServerId | Other
 )  # fmt: skip

@@ -1,0 +1,223 @@
+"""Flags and removal (RFC 9051 §6.4.6, 7162 §3.1.3, 4315 §2.1): one command per operation and 8,000 octets of UIDs.
+
+Everything here may be done twice: after a cut it simply is, once, on a new connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from jmapplug.errors import UpstreamError
+from jmapplug_imap.access import Access
+from jmapplug_imap.appending import flags as as_flags
+from jmapplug_imap.protocol import sets
+from jmapplug_imap.protocol.commands import Command, Part
+from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.dialogue import Result
+from jmapplug_imap.protocol.errors import CommandError, CommandNo
+from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.responses import Esearch, Search, Status, Vanished
+
+T = TypeVar("T")
+Flags = dict[int, tuple[str, ...]]
+_DELETED: list[Part] = ["\\Deleted"]
+
+
+class Writing:
+    """Changes messages where they are, for one source."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    # --- flags
+
+    def store(self, key: bytes, validity: int, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]) -> Flags:
+        """See MailSource.store."""
+        changes: list[tuple[str, list[Part]]] = [("+FLAGS", as_flags(add)), ("-FLAGS", as_flags(remove))]
+        wanted = [(sign, flags) for sign, flags in changes if flags]
+
+        def work(connection: Connection) -> Flags:
+            fresh = self._access.write(connection, key, validity)
+            found = _twice(connection, lambda: _stored(connection, uids, wanted))
+            # In a view that has been open for a while, messages that came since do not exist yet: their flags are told
+            # (measured, Dovecot 2.3), but are as they were.
+            again = [uid for uid in uids if uid not in found or not _done(found[uid], wanted)]
+            if again and not fresh:
+                connection.noop()
+                found |= _stored(connection, again, wanted)
+            return found
+
+        return self._access.run(work) if uids else {}
+
+    def replace_flags(
+        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
+    ) -> tuple[str, ...] | None:
+        """See MailSource.replace_flags."""
+        job = _Replacement(self._access, key, validity, uid, as_flags(flags), unchanged_since)
+        now = self._access.run(job.work)
+        if job.modified:
+            raise UpstreamError("somebody else changed the message", code="modified")
+        return now
+
+    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
+        """See MailSource.modseq."""
+
+        def work(connection: Connection) -> tuple[int | None, tuple[str, ...]] | None:
+            if not self._access.view(connection, key, validity):
+                connection.noop()
+            items: list[Part] = ["UID", "FLAGS", *(["MODSEQ"] if self._access.features.condstore else [])]
+            found: tuple[int | None, tuple[str, ...]] | None = None
+            for row in connection.fetch_all([uid], items):
+                if row.uid == uid and row.flags is not None:
+                    found = row.modseq, row.flags
+            return found
+
+        return self._access.run(work)
+
+    # --- removal
+
+    def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
+        """See MailSource.remove."""
+
+        def work(connection: Connection) -> None:
+            fresh = self._access.write(connection, key, validity)
+            if not self._access.features.uidplus:
+                _removed_carefully(connection, uids, fresh)
+                return
+            left = _twice(connection, lambda: _removed(connection, uids))
+            if left and not fresh:
+                connection.noop()
+                left = _present(connection, left)
+                left = _removed(connection, left) if left else left
+            if left and _present(connection, left):
+                raise UpstreamError("the server does not remove messages")
+
+        if uids:
+            self._access.run(work)
+        return sorted(set(uids))
+
+
+class _Replacement:
+    """Sets all flags of one message; done a second time only where the first time did not do it."""
+
+    def __init__(
+        self, access: Access, key: bytes, validity: int, uid: int, names: list[Part], unchanged_since: int | None
+    ) -> None:
+        self._access, self._key, self._validity, self._uid = access, key, validity, uid
+        self._names, self._since = names, unchanged_since
+        self._begun = self.modified = False
+
+    def work(self, connection: Connection) -> tuple[str, ...] | None:
+        fresh = self._access.write(connection, self._key, self._validity)
+        if self._begun:
+            now = _flags_now(connection, [self._uid]).get(self._uid)
+            if now is not None and _same(now, self._names):
+                return now
+        self._begun = True
+        if not fresh:
+            connection.noop()  # what came since must be there; a second STORE would be "modified" by the first
+        condition: list[Part] = []
+        if self._since is not None and connection.has("CONDSTORE"):
+            condition.append(["UNCHANGEDSINCE", self._since])
+        outcome = connection.pipeline([["UID STORE", str(self._uid), *condition, "FLAGS", self._names]])[0]
+        # RFC 7162 §3.1.3: MODIFIED comes with OK, and from some servers with NO.
+        self.modified = _modified(outcome)
+        if self.modified:
+            return ()
+        if isinstance(outcome, CommandError):
+            raise outcome
+        told = _told([outcome])
+        return told[self._uid] if self._uid in told else _flags_now(connection, [self._uid]).get(self._uid)
+
+
+def _twice(connection: Connection, work: Callable[[], T]) -> T:
+    """RFC 5530 EXPUNGEISSUED: the view of the folder is older than another client's expunge; renewed, it works."""
+    try:
+        return work()
+    except CommandNo as error:
+        if error.code != "expungeissued":
+            raise
+    connection.noop()
+    return work()
+
+
+def _stored(connection: Connection, uids: Sequence[int], changes: Sequence[tuple[str, list[Part]]]) -> Flags:
+    """The flags as they are now; what the server did not tell of is asked for, what is missing then is not there."""
+    commands: list[Command] = [
+        ["UID STORE", words, sign, flags] for words in sets.chunks(uids) for sign, flags in changes
+    ]
+    found = _told(_all(connection, commands))
+    wanted = set(uids)
+    found = {uid: flags for uid, flags in found.items() if uid in wanted}
+    # RFC 9051 §6.4.6: the new value is told; Dovecot tells nothing of a message that is as it was.
+    if untold := [uid for uid in uids if uid not in found]:
+        found |= _flags_now(connection, untold)
+    return found
+
+
+def _all(connection: Connection, commands: Sequence[Command]) -> list[Result]:
+    """Every command in one write. Raises the first refusal, after all have ended."""
+    outcomes = connection.pipeline(commands) if commands else []
+    for outcome in outcomes:
+        if isinstance(outcome, CommandError):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, Result)]
+
+
+def _told(results: Iterable[Result]) -> Flags:
+    rows = (row for result in results for row in result.of(FetchRow))
+    return {row.uid: row.flags for row in rows if row.uid and row.flags is not None}
+
+
+def _flags_now(connection: Connection, uids: Sequence[int]) -> Flags:
+    wanted = set(uids)
+    rows = connection.fetch_all(uids, ["UID", "FLAGS"])
+    return {row.uid: row.flags for row in rows if row.flags is not None and row.uid in wanted}
+
+
+def _done(flags: Sequence[str], changes: Sequence[tuple[str, list[Part]]]) -> bool:
+    """Whether flags are as the changes want them."""
+    have = {flag.lower() for flag in flags}
+    return all((str(name).lower() in have) is (sign == "+FLAGS") for sign, names in changes for name in names)
+
+
+def _present(connection: Connection, uids: Sequence[int]) -> list[int]:
+    found = {row.uid for row in connection.fetch_all(uids, ["UID"])}
+    return [uid for uid in uids if uid in found]
+
+
+def _same(flags: Iterable[str], names: Iterable[Part]) -> bool:
+    return {flag.lower() for flag in flags} == {str(name).lower() for name in names}
+
+
+def _modified(outcome: Result | CommandError) -> bool:
+    if isinstance(outcome, CommandError):
+        return outcome.code == "modified"
+    codes = [outcome.code, *(status.code for status in outcome.of(Status))]
+    return any(code is not None and code.name == "MODIFIED" for code in codes)
+
+
+def _removed(connection: Connection, uids: Sequence[int]) -> list[int]:
+    """\\Deleted and UID EXPUNGE in one write; the UIDs of which the server did not say that they are gone."""
+    words = list(sets.chunks(uids))
+    commands: list[Command] = [["UID STORE", each, "+FLAGS.SILENT", _DELETED] for each in words]
+    commands += [["UID EXPUNGE", each] for each in words]
+    results = _all(connection, commands)
+    gone = {uid for result in results for each in result.of(Vanished) for uid in sets.within(sorted(uids), each.uids)}
+    return [uid for uid in uids if uid not in gone]
+
+
+def _removed_carefully(connection: Connection, uids: Sequence[int], fresh: bool) -> None:
+    """mail-rules 32: EXPUNGE takes every \\Deleted message, so it runs only where all of them are ours."""
+    if not fresh:
+        connection.noop()
+    _all(connection, [["UID STORE", each, "+FLAGS.SILENT", _DELETED] for each in sets.chunks(uids)])
+    connection.noop()  # what other clients flagged meanwhile is seen from here on
+    hits = connection.command("UID SEARCH", "DELETED")
+    deleted = {number for row in hits.of(Search) for number in row.numbers}
+    for row in hits.of(Esearch):
+        deleted.update(sets.expand(row.all or ()))
+    if deleted and deleted <= set(uids):
+        connection.command("EXPUNGE")
+
