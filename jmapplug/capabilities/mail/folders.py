@@ -55,6 +55,7 @@ class Intent(NamedTuple):
     parent: bytes | None
     name: str | None
     role: str | None
+    at: int
 
 
 class Box(NamedTuple):

@@ -51,7 +51,7 @@ def _read(store: Store, source: MailSource) -> tuple[list[Folder], dict[bytes, i
 
     store.commit(work, announce=False)
     writes_of(store).note_tree()
-    settle_intents(store, listed, mids, intents)
+    settle_intents(store, mids, intents)
     return listing, mids
 
 

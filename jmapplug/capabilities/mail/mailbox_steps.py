@@ -2,7 +2,7 @@
 
 Words: an *intent* is a row that says what was about to happen, so that a pass after a crash knows whose the folder is
 (mail-rules 6, 28). A *parked* Mailbox has a passing name upstream, because two of a call swap theirs. *made*: a folder
-of ours that no listing has shown yet; a listing without it means nothing.
+that we made or renamed in the last day; a listing without it means nothing.
 
 Every step is called under ``Writes.tree``.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ from jmapplug.store.pace import breathe
 log = logging.getLogger("jmapplug.capabilities.mail")
 
 _PASSING = re.compile(r"moving-[0-9a-f]{12}")
+MADE_LATELY = 86_400
+"""Seconds. Dovecot's index of its list may lose a new folder at any later RENAME or DELETE (seen in 2.3.19)."""
 SETTLE = 100
 UNBIND = 500
 
@@ -283,13 +286,11 @@ def unlisted(
     """
     made = {one.mid for one in intents if one.kind == "made"}
     listed = {folder.key: folder for folder in listing}
-    rows = {row.mid: row for row in boxes_sql.rows(store)} if made else {}
+    missing = [box for box in known if box.mid in made and box.key not in listed]
+    rows = {row.mid: row for row in boxes_sql.rows(store)} if missing else {}
     found: list[Folder] = []
-    for box in sorted(known, key=lambda one: len(one.key)):
-        row = rows.get(box.mid)
-        if box.mid not in made or box.key in listed or row is None:
-            continue
-        folder = _probe(source, row, rows, listed)
+    for box in sorted(missing, key=lambda one: len(one.key)):
+        folder = _probe(source, rows[box.mid], rows, listed) if box.mid in rows else None
         if folder is not None:
             listed[folder.key] = folder
             found.append(folder)
@@ -318,20 +319,13 @@ def _probe(source: MailSource, row: Row, rows: Mapping[int, Row], listed: Mappin
     )
 
 
-def settle_intents(
-    store: Store, listing: Sequence[Folder], mids: Mapping[bytes, int], intents: Sequence[Intent]
-) -> None:
-    """A listing was applied: what was begun has shown itself or never was; what is listed needs no record any more."""
-    listed = {mids[folder.key] for folder in listing if folder.key in mids}
+def settle_intents(store: Store, mids: Mapping[bytes, int], intents: Sequence[Intent]) -> None:
+    """A listing was applied: what was begun has shown itself or never was; what was made is known by now, or gone."""
     there = set(mids.values())
-    tree_sql.forget(
-        store,
-        [
-            one.number
-            for one in intents
-            if one.kind in ("create", "rename") or (one.kind == "made" and (one.mid in listed or one.mid not in there))
-        ],
-    )
+    before = int(time.time()) - MADE_LATELY
+    over = [one for one in intents if one.kind == "made" and (one.at < before or one.mid not in there)]
+    over += [one for one in intents if one.kind in ("create", "rename")]
+    tree_sql.forget(store, [one.number for one in over])
 
 
 def finish_parked(store: Store, source: MailSource) -> bool:

@@ -1,10 +1,11 @@
--- Changes of folders of our own that no listing has shown yet (mail-rules 6, 12, 28): ids survive a crash in between.
+-- Changes of folders of our own: ids survive a crash in between, and listings that do not know them yet (mail-rules 6, 28).
 CREATE TABLE mail_folder_intent (
     number INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,     -- 'create', 'rename': begun upstream; 'park': has a passing name; 'made': done, not listed yet
+    kind TEXT NOT NULL,     -- 'create', 'rename': begun upstream; 'park': has a passing name; 'made': done lately
     mid INTEGER,            -- of which box; NULL while it is being created
     old_key BLOB,           -- 'rename': its key before
     parent BLOB,            -- key of the level above where it goes, NULL at the top
     name TEXT,              -- its name there
-    role TEXT               -- 'create'
+    role TEXT,              -- 'create'
+    at INTEGER NOT NULL     -- unix seconds
 );

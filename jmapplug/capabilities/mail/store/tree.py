@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ def begin(
 
 def _note(txn: Txn, values: tuple[Any, ...]) -> int:
     return txn.insert(
-        "INSERT INTO mail_folder_intent (kind, mid, old_key, parent, name, role) VALUES (?, ?, ?, ?, ?, ?)",
-        values,
+        "INSERT INTO mail_folder_intent (kind, mid, old_key, parent, name, role, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*values, int(time.time())),
     )
 
 
@@ -56,7 +57,7 @@ def forget(store: Store, numbers: Iterable[int]) -> None:
 
 
 def _made(txn: Txn, mid: int, done: int) -> None:
-    """What was begun is done; until a listing shows it, a listing without it means nothing."""
+    """What was begun is done; for a while a listing without it means nothing."""
     txn.execute("DELETE FROM mail_folder_intent WHERE number = ?1 OR (kind = 'made' AND mid = ?2)", (done, mid))
     _note(txn, ("made", mid, None, None, None, None))
 
