@@ -256,10 +256,11 @@ class WritingContract(Promises):
     # --- folders -----------------------------------------------------------------------------------------------
 
     def test_a_folder_is_made_where_it_was_wanted(self, scene: Scene) -> None:
+        name = "Entwürfe ~ 😀" if self.percent_in_names else "Entwürfe ~ 😀 50"
         parent = scene.source.create_folder(None, "Réseau & 会社")
-        child = scene.source.create_folder(parent, "Entwürfe ~ 😀 50%")
+        child = scene.source.create_folder(parent, name)
         found = folder(scene.source, child)
-        assert found.path == ("Réseau & 会社", "Entwürfe ~ 😀 50%") and found.parent == parent
+        assert found.path == ("Réseau & 会社", name) and found.parent == parent
         assert found.selectable and found.subscribed and found.messages == 0
         (answer,) = scene.source.append(child, [scene.new(message("in"))])
         assert answer.uid is not None and scene.upstream.uids(child) == [answer.uid]

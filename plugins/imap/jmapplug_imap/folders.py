@@ -65,7 +65,9 @@ class FolderLister:
     def _look(self, connection: Connection) -> list[Folder]:
         results = self._first(connection)
         listed = [r for result in results for r in result.of(Listed)]
-        rows = [_keyed(connection, row) for row in listed if row.kind == "LIST"]
+        # A folder may be listed twice; the first row has the attributes.
+        first = {row.key: row for row in reversed(listed) if row.kind == "LIST"}
+        rows = [_keyed(connection, row) for row in reversed(first.values())]
         self._separators = {canonical(row.key): (row.separator or "").encode() for row in rows}
         lsub = None if self._list_tells_subscriptions(connection) else _names(connection, listed)
         status = _statuses(connection, results)
@@ -85,6 +87,8 @@ class FolderLister:
             commands.append(["NAMESPACE"])
         optional = len(commands)
         commands.append(self._list(connection))
+        if self._ids_apart(connection):
+            commands.append(["LIST", '""', '"*"', "RETURN", ["STATUS", ["MAILBOXID"]]])
         if not self._list_tells_subscriptions(connection):
             commands.append(["LSUB", '""', '"*"'])
         outcomes = connection.pipeline(commands)
@@ -122,7 +126,14 @@ class FolderLister:
         if self._access.features.condstore:
             items.append("HIGHESTMODSEQ")
         identity = {"emailid": "MAILBOXID", "x-guid": "X-GUID"}.get(self._access.features.id_scheme)
-        return [*items, identity] if identity else items
+        return [*items, identity] if identity and not self._ids_apart(connection) else items
+
+    def _ids_apart(self, connection: Connection) -> bool:
+        """Whether MAILBOXID is asked for in a listing of its own.
+
+        Cyrus 3.6 answers freed memory for it beside any item that it opens the mailbox for; alone it is right.
+        """
+        return self._access.features.id_scheme == "emailid" and self._list_tells_status(connection)
 
     # --- the second write
 
@@ -163,8 +174,13 @@ def _names(connection: Connection, rows: Sequence[Listed]) -> frozenset[bytes]:
 
 
 def _statuses(connection: Connection, results: Sequence[Result]) -> dict[bytes, MailboxStatus]:
-    found = (row for result in results for row in result.of(MailboxStatus))
-    return {canonical(to_key(connection, row.key)): row for row in found}
+    """What is told of each mailbox, all its answers together."""
+    merged: dict[bytes, MailboxStatus] = {}
+    for row in (row for result in results for row in result.of(MailboxStatus)):
+        key = canonical(to_key(connection, row.key))
+        before = merged[key].items if key in merged else {}
+        merged[key] = MailboxStatus(row.key, {**before, **row.items})
+    return merged
 
 
 def _prefixes(connection: Connection, spaces: Namespaces | None) -> Prefixes:
