@@ -96,8 +96,6 @@ class Promises:
     """False: messages come back with other line breaks."""
     makes_previews = True
     """False: the upstream says that it makes previews, and has none."""
-    percent_in_names = True
-    """False: the upstream refuses "%" in a folder's name."""
 
     def kept(self, message: bytes) -> bytes:
         """How the upstream gives back a message."""

@@ -256,7 +256,7 @@ class WritingContract(Promises):
     # --- folders -----------------------------------------------------------------------------------------------
 
     def test_a_folder_is_made_where_it_was_wanted(self, scene: Scene) -> None:
-        name = "Entwürfe ~ 😀" if self.percent_in_names else "Entwürfe ~ 😀 50"
+        name = "Entwürfe ~ 😀"
         parent = scene.source.create_folder(None, "Réseau & 会社")
         child = scene.source.create_folder(parent, name)
         found = folder(scene.source, child)

@@ -13,7 +13,6 @@ class TestCyrus(MailSourceContract):
     """QRESYNC, LIST-STATUS, OBJECTID, LIST-MYRIGHTS; an answer without a code to CREATE."""
 
     makes_previews = False  # Debian's does not: PREVIEW is NIL
-    percent_in_names = False
 
     @pytest.fixture
     def upstream(self, cyrus: Any, open_upstream: Any) -> Any:
