@@ -24,6 +24,7 @@ from jmapplug.capabilities.mail.details import Facts, facts_of
 from jmapplug.capabilities.mail.keywords import keywords_of
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.store.settle import buried
 from jmapplug.capabilities.mail.store.sync import Bound, Pending
@@ -208,6 +209,8 @@ class _Linker:
         self._evidence: list[tuple[int, int]] = []
         self._here: dict[int, list[tuple[Bound, int]]] = {}
         self._digests: dict[tuple[bytes, int], bytes | None] = {}
+        transfers = writing.transfers(self.store)
+        self._expected = {eid for one in transfers if one.target == box.mid for eid in one.eids.values()}
 
     def link(self, facts: Sequence[Facts], ours: bool) -> list[Linked]:
         own, box = self.store.own, self.box
@@ -282,6 +285,9 @@ class _Linker:
                 return email
         kind = ids.KINDS.get(self.scheme)
         for email in stored[:CANDIDATES]:
+            if email.eid in self._expected:
+                # A COPY or MOVE of ours, whose answer we did not live to see, explains it.
+                return email
             # A server that names both messages, and differently, has spoken.
             if has_server_id and kind in sql.evidence_kinds(self.store.own, email.eid):
                 continue

@@ -23,7 +23,7 @@ from jmapplug.capabilities.mail.plan import FlagChange, slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
-from jmapplug.capabilities.mail.write_recovery import finish_moves
+from jmapplug.capabilities.mail.write_recovery import finish_transfers
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Change, Store
@@ -75,7 +75,7 @@ class Pass:
         """All of it. Raises UpstreamError; what was applied until then stays."""
         with self._writes.reading():
             self._run()
-        finish_moves(self.store, self.source, self.rows, self.fetcher.folders)
+        finish_transfers(self.store, self.source, self.rows, self.fetcher.folders)
 
     def _run(self) -> None:
         gone = self.boxes()

@@ -37,7 +37,10 @@ class Transfer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps for one Email. ``paired``: the copies and removes are one move in two steps (no MOVE upstream)."""
+    """The steps for one Email. ``paired``: the copies and removes are one move in two steps (no MOVE upstream).
+
+    ``keeps``: copies that stay, one of which must really be there before anything is removed.
+    """
 
     eid: int
     stores: tuple[Store, ...] = ()
@@ -45,6 +48,7 @@ class Plan:
     moves: tuple[Transfer, ...] = ()
     removes: tuple[Copy, ...] = ()
     paired: bool = False
+    keeps: tuple[Copy, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -83,7 +87,8 @@ def plan_update(
     kept = copies if coming else [copy for copy in copies if copy not in leaving]
     stores = plan_keywords(kept, add, remove)
     if not coming:
-        return Plan(eid, stores, removes=tuple(leaving))
+        staying = tuple(copy for copy in copies if copy not in leaving)
+        return Plan(eid, stores, removes=tuple(leaving), keeps=staying if leaving else ())
     source = next((copy for copy in copies if copy not in leaving), copies[0])
     if not leaving:
         return Plan(eid, stores, tuple(Transfer(source, target) for target in coming))

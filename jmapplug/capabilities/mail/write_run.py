@@ -24,10 +24,10 @@ Place = tuple[int, int]
 
 
 class Journal(Protocol):
-    """Where a move in two steps is written down before it begins, so that a restart can finish it (mail-rules 28)."""
+    """Where transfers are written down before they begin, so that a restart can finish them (mail-rules 28)."""
 
-    def begin(self, source: int, target: int, eids: Mapping[int, int]) -> int:
-        """``eids``: UID → Email. The number of the entry."""
+    def begin(self, source: int, target: int, eids: Mapping[int, int], removes: bool) -> int:
+        """``eids``: UID → Email; ``removes``: they are to leave the source. The number of the entry."""
 
     def done(self, entry: int) -> None: ...
 
@@ -77,6 +77,7 @@ class Runner:
         self._stored: dict[int, list[Store]] = {}
         self._copied: dict[int, list[Place]] = {}
         self._entries: list[int] = []
+        self._unsure = False
 
     def run(self, plans: Sequence[Plan]) -> Effects:
         """All of them. Never raises UpstreamError: what failed is in ``effects.errors``."""
@@ -84,13 +85,17 @@ class Runner:
         self._journal(plans)
         self._copies(plans)
         self._moves(plans)
+        self._confirm(plans)
         self._removes(plans)
         for plan in plans:
             if plan.eid in self.effects.errors:
                 self._take_back(plan.eid)
-        for entry in self._entries:
-            self.journal.done(entry)
         return self.effects
+
+    def written(self) -> None:
+        """The effects are in the store: the journal is not needed any more, but for what nobody knows the end of."""
+        for entry in self._entries if not self._unsure else ():
+            self.journal.done(entry)
 
     def _going(self, plans: Sequence[Plan]) -> list[Plan]:
         return [plan for plan in plans if plan.eid not in self.effects.errors]
@@ -114,6 +119,7 @@ class Runner:
         except UpstreamError as error:
             if error.code is None or error.code == "unsure":
                 self.effects.unknown.update(mids)
+                self._unsure = True
             self._fail(eids, set_error(error))
             return None
 
@@ -151,15 +157,18 @@ class Runner:
             self._fail([eid], SetError("invalidProperties", text, ["keywords"]))
 
     def _journal(self, plans: Sequence[Plan]) -> None:
-        pairs = grouped(
-            ((copy.mid, transfer.target), (copy.uid, plan.eid))
-            for plan in self._going(plans)
-            if plan.paired
-            for transfer in plan.copies
-            for copy in plan.removes
-        )
-        for (source, target), uids in pairs.items():
-            self._entries.append(self.journal.begin(source, target, dict(uids)))
+        """Moves in two steps; and every transfer where only we could tell afterwards whose copy it is."""
+        nameless = not self.source.features.id_scheme
+        entries: list[tuple[tuple[int, int, bool], tuple[int, int]]] = []
+        for plan in self._going(plans):
+            if plan.paired:
+                for copy in plan.removes:
+                    entries += [((copy.mid, step.target, True), (copy.uid, plan.eid)) for step in plan.copies]
+            elif nameless:
+                for steps, removes in ((plan.copies, False), (plan.moves, True)):
+                    entries += [((s.copy.mid, s.target, removes), (s.copy.uid, plan.eid)) for s in steps]
+        for (source, target, removes), uids in grouped(entries).items():
+            self._entries.append(self.journal.begin(source, target, dict(uids), removes))
 
     def _transfers(
         self, steps: Iterable[tuple[int, Transfer]], act: Callable[[bytes, int, list[int], bytes], Copied], moving: bool
@@ -199,6 +208,27 @@ class Runner:
 
     # --- subtractive
 
+    def _confirm(self, plans: Sequence[Plan]) -> None:
+        """Nothing is removed before a copy that stays is confirmed: somebody else may just have removed that one."""
+        open_ = [plan for plan in self._going(plans) if plan.keeps and not self._is_confirmed(plan)]
+        found: set[Place] = set()
+        for mid, group in grouped((copy.mid, (plan.eid, copy.uid)) for plan in open_ for copy in plan.keeps).items():
+            items = self._asking(
+                [mid],
+                [eid for eid, _ in group],
+                lambda mid=mid, group=group: self.source.items(  # type: ignore[misc]
+                    self.boxes[mid].key, sorted({uid for _, uid in group})
+                ),
+            )
+            found |= {(mid, item.uid) for item in items or () if not canonical(item.flags)[1]}
+        for plan in open_:
+            if not any((copy.mid, copy.uid) in found for copy in plan.keeps):
+                self.effects.unknown.update(copy.mid for copy in plan.keeps)
+                self._fail([plan.eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
+
+    def _is_confirmed(self, plan: Plan) -> bool:
+        return any((copy.mid, copy.uid) in self.effects.flags for copy in plan.keeps)
+
     def _moves(self, plans: Sequence[Plan]) -> None:
         steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.moves]
         self._transfers(steps, self.source.move, moving=True)
@@ -227,8 +257,7 @@ class Runner:
         """Undo the additive steps of a record that failed; what cannot be undone stays in the effects."""
         for mid, uid in self._copied.get(eid, ()):
             try:
-                self.source.remove(self.boxes[mid].key, self._validity(mid), [uid])
-                del self.effects.new[mid, uid]
+                self._uncopy(mid, uid)
             except UpstreamError as error:
                 self._partly(eid, error)
         for step in self._stored.get(eid, ()):
@@ -242,6 +271,16 @@ class Runner:
                 self.effects.flags[place] = canonical(told.get(step.copy.uid, ()))[0]
             except UpstreamError as error:
                 self._partly(eid, error)
+
+    def _uncopy(self, mid: int, uid: int) -> None:
+        """Remove a copy again, once its origin is confirmed: a removal whose answer was lost may have taken that."""
+        source, origin = self.effects.new[mid, uid].origin
+        there = self.source.items(self.boxes[source].key, [origin])
+        if not there or canonical(there[0].flags)[1]:
+            self.effects.unknown.update((source, mid))
+            raise UpstreamError("the origin of a copy is gone", code="unsure")
+        self.source.remove(self.boxes[mid].key, self._validity(mid), [uid])
+        del self.effects.new[mid, uid]
 
     def _partly(self, eid: int, error: UpstreamError) -> None:
         failed = self.effects.errors[eid]

@@ -41,11 +41,11 @@ class _Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def begin(self, source: int, target: int, eids: Mapping[int, int]) -> int:
-        return writing.begin_move(self._store, source, target, eids)
+    def begin(self, source: int, target: int, eids: Mapping[int, int], removes: bool) -> int:
+        return writing.begin_transfer(self._store, source, target, eids, removes)
 
     def done(self, entry: int) -> None:
-        writing.end_move(self._store, entry)
+        writing.end_transfer(self._store, entry)
 
 
 class WriteSession:
@@ -171,6 +171,7 @@ class WriteSession:
         effects = runner.run([plan for plan in plans if not plan.empty])
         also = self._writes.take_changed()
         self.write_down(effects, also)
+        runner.written()
         for plan in plans:
             if plan.eid in effects.missing and plan.eid not in effects.errors and self._vanished(plan, effects):
                 effects.errors[plan.eid] = SetError("notFound", "The message is gone from the mail server.")

@@ -633,6 +633,6 @@ def test_a_move_in_two_steps_that_had_not_begun_is_forgotten(tmp_path: Path) -> 
     rig.reopen()
     rig.sync()
     assert rig.emails()[email]["mailboxIds"] == names(rig, "Inbox")
-    assert rig.store.own.value("SELECT count(*) FROM mail_move") == 0
+    assert rig.store.own.value("SELECT count(*) FROM mail_transfer") == 0
     settled(rig)
     rig.close()

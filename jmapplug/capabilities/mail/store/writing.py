@@ -1,4 +1,4 @@
-"""SQL of writes: an Email's copies as they stand, copies that a write made, moves under way, local keywords."""
+"""SQL of writes: an Email's copies as they stand, copies that a write made, transfers under way, local keywords."""
 
 from __future__ import annotations
 
@@ -95,34 +95,36 @@ def hide_copies(txn: Txn, mid: int, uids: Sequence[int]) -> None:
     )
 
 
-# --- moves in two steps --------------------------------------------------------------------------------------------
+# --- transfers under way -------------------------------------------------------------------------------------------
 
 
-class Move(NamedTuple):
-    """A journalled move: Emails that were to leave ``source`` once they are in ``target``. ``eids``: UID → Email."""
+class TransferEntry(NamedTuple):
+    """A journalled COPY or MOVE. ``eids``: UID in the source → Email; ``removes``: they are to leave the source."""
 
     entry: int
     source: int
     target: int
     eids: dict[int, int]
+    removes: bool
 
 
-def begin_move(store: Store, source: int, target: int, eids: Mapping[int, int]) -> int:
-    text = msgspec.json.encode(dict(eids)).decode()
+def begin_transfer(store: Store, source: int, target: int, eids: Mapping[int, int], removes: bool) -> int:
+    values = (source, target, msgspec.json.encode(dict(eids)).decode(), removes)
     return store.own.write(
-        lambda txn: txn.insert("INSERT INTO mail_move (source, target, eids) VALUES (?, ?, ?)", (source, target, text))
+        lambda txn: txn.insert("INSERT INTO mail_transfer (source, target, eids, removes) VALUES (?, ?, ?, ?)", values)
     )
 
 
-def end_move(store: Store, entry: int) -> None:
-    store.own.write(lambda txn: txn.execute("DELETE FROM mail_move WHERE entry = ?", (entry,)))
+def end_transfer(store: Store, entry: int) -> None:
+    store.own.write(lambda txn: txn.execute("DELETE FROM mail_transfer WHERE entry = ?", (entry,)))
 
 
-def moves(store: Store) -> list[Move]:
-    """Moves that a worker which died had begun."""
+def transfers(store: Store) -> list[TransferEntry]:
+    """Transfers under way, or those that a worker which died had begun."""
+    rows = store.own.rows("SELECT entry, source, target, eids, removes FROM mail_transfer")
     return [
-        Move(entry, source, target, msgspec.json.decode(eids, type=dict[int, int]))
-        for entry, source, target, eids in store.own.rows("SELECT entry, source, target, eids FROM mail_move")
+        TransferEntry(entry, source, target, msgspec.json.decode(eids, type=dict[int, int]), bool(removes))
+        for entry, source, target, eids, removes in rows
     ]
 
 
@@ -145,8 +147,8 @@ def save_local_keywords(store: Store, add: Iterable[tuple[int, str]], remove: It
     store.own.write(work)
 
 
-def arrived(store: Store, move: Move) -> list[int]:
-    """The UIDs in a move's source whose Email is in both Mailboxes now."""
+def arrived(store: Store, move: TransferEntry) -> list[int]:
+    """The UIDs in a transfer's source whose Email is in both Mailboxes now."""
     there = {
         eid
         for (eid,) in store.cache.rows(
