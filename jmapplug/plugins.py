@@ -29,8 +29,11 @@ DECLARING = ("register_backends", "register_settings", "register_capabilities")
 BUILT_IN = (
     "jmapplug.capabilities.core",
     "jmapplug.capabilities.mail",
+    "jmapplug.capabilities.submission",
     "jmapplug.capabilities.blob",
     "jmapplug.capabilities.quota",
+    "jmapplug.capabilities.sieve",
+    "jmapplug.capabilities.vacationresponse",
     "jmapplug.web.plugin",
     "jmapplug.demo.plugin",
 )

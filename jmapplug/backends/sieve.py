@@ -45,6 +45,7 @@ class SieveSource(Protocol):
     def activate(self, name: str | None) -> None:
         """SETACTIVE; None: no script is active."""
 
-    def rename(self, old: str, new: str) -> None: ...
+    def rename(self, old: str, new: str) -> None:
+        """RENAMESCRIPT; the active one stays active. Code "cannot": the new name is what it refuses."""
 
     def delete(self, name: str) -> None: ...

@@ -106,10 +106,13 @@ class Sieve:
 
     def rename(self, old: str, new: str) -> None:
         def work(connection: ManageSieve) -> None:
-            if connection.has("VERSION"):
-                connection.command(b"RENAMESCRIPT", string(old), string(new))
-            else:
+            if not connection.has("VERSION"):
                 _rename_by_copy(connection, old, new)
+                return
+            try:
+                connection.command(b"RENAMESCRIPT", string(old), string(new))
+            except CommandNo as error:
+                raise CommandNo(str(error), code=error.code or "cannot", temporary=error.temporary) from error
 
         self._run(work)
 
