@@ -56,6 +56,8 @@ class Intent(NamedTuple):
     name: str | None
     role: str | None
     at: int
+    wish_mid: int | None
+    wish_name: str | None
 
 
 class Box(NamedTuple):
@@ -153,7 +155,7 @@ def own_renames(listing: Sequence[Folder], known: Sequence[Binding], intents: It
         for key in moved[:1] if old not in parents else ():
             for folder in folders:
                 if key in _lineage(folder.key, parents):
-                    mid = by_key.get(old + folder.key[len(key) :])
+                    mid = intent.mid if folder.key == key else by_key.get(old + folder.key[len(key) :])
                     found |= {} if mid is None else {folder.key: mid}
     return found
 

@@ -64,12 +64,16 @@ _DEFAULTS: dict[str, Any] = {"parentId": None, "role": None, "sortOrder": None}
 
 
 class Blocked(Exception):
-    """Not now. ``refusal``: the SetError if that never changes; ``by``: the mid of the Mailbox that is in the way."""
+    """Not now. ``refusal``: the SetError if that never changes; ``by``: the mid of the Mailbox that is in the way.
 
-    def __init__(self, refusal: SetError, by: int = 0) -> None:
+    ``wish``: the parent's mid and the name that an update wants and another has.
+    """
+
+    def __init__(self, refusal: SetError, by: int = 0, wish: tuple[int | None, str] | None = None) -> None:
         super().__init__(refusal.type)
         self.refusal = refusal
         self.by = by
+        self.wish = wish
 
 
 def invalid(why: str, *properties: str) -> SetError:
@@ -231,9 +235,10 @@ def check_update(tree: Tree, row: Row, changes: Mapping[str, Any], parent: Row |
 def _check_place(tree: Tree, row: Row, parent: Row | None, name: str) -> None:
     if parent is not None and row.mid in tree.lineage(parent.mid):
         raise Blocked(invalid("A Mailbox cannot be below itself", "parentId"), parent.mid)
-    other = tree.at(parent.mid if parent is not None else None, name)
+    wish = (parent.mid if parent is not None else None, name)
+    other = tree.at(*wish)
     if other is not None and other.mid != row.mid:
-        raise Blocked(invalid("A sibling has this name", "name"), other.mid)
+        raise Blocked(invalid("A sibling has this name", "name"), other.mid, wish)
 
 
 def _check_parent(parent: Row | None) -> None:

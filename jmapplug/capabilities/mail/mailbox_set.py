@@ -6,6 +6,7 @@ Records are done one by one, each wholly or not at all. One that the tree forbid
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -24,7 +25,7 @@ from jmapplug.capabilities.mail.mailbox_plan import (
     read_create,
     read_update,
 )
-from jmapplug.capabilities.mail.mailbox_steps import Steps, clear_out
+from jmapplug.capabilities.mail.mailbox_steps import Steps, clear_out, is_unsure
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
@@ -34,6 +35,8 @@ from jmapplug.jmap.checks import is_bool
 from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Outcome, SetRequest, check_state, ordered, parse, resolved
 from jmapplug.store.pace import breathe
+
+log = logging.getLogger("jmapplug.capabilities.mail")
 
 NAMES = {"trash": "Trash", "sent": "Sent", "drafts": "Drafts", "archive": "Archive", "junk": "Junk"}
 """What a Mailbox is called that is made because its role is needed."""
@@ -123,17 +126,15 @@ class _Run:
             *(_Op("update", key, patch) for key, patch in request.update.items()),
             *(_Op("destroy", id_, {}) for id_ in request.destroy),
         ]
-        try:
-            while pending:
-                self._waiting = {}
-                left = [op for op in pending if not self._done(op)]
-                if len(left) == len(pending) and not self._make_way(left):
-                    break
-                pending = left
-            for op in pending:
-                self._refuse(op, self._waiting[op.kind, op.key].refusal)
-        finally:
-            self._take_back()
+        while pending:
+            self._waiting = {}
+            left = [op for op in pending if not self._done(op)]
+            if len(left) == len(pending) and not self._make_way(left):
+                break
+            pending = left
+        for op in pending:
+            self._refuse(op, self._waiting[op.kind, op.key].refusal)
+        self._give_roles_back()
         if self._moved:
             self._look_again()
 
@@ -148,9 +149,15 @@ class _Run:
         except SetError as error:
             self._refuse(op, error)
         except UpstreamError as error:
-            self._moved = True
+            self._failed(error)
             self._refuse(op, self._refusal(op, error))
         return True
+
+    def _failed(self, error: UpstreamError) -> None:
+        self._moved = True
+        if is_unsure(error):
+            # What follows in this call has to stand on what really happened.
+            self._look_again()
 
     def _refuse(self, op: _Op, error: SetError) -> None:
         group = {
@@ -187,30 +194,46 @@ class _Run:
 
     def _make_way(self, left: list[_Op]) -> bool:
         """Put one of a circle aside: its name, or its role. False where no circle is."""
-        waiting = {}
-        for op in left:
-            row = self._known(op.key) if op.kind == "update" else None
-            blocked = self._waiting[op.kind, op.key]
-            if row is not None and blocked.by and blocked.refusal.properties in (["name"], ["role"]):
-                waiting[row.mid] = blocked
-        mid = in_a_circle({mid: blocked.by for mid, blocked in waiting.items()})
+        ops = {row.mid: op for op in left if op.kind == "update" and (row := self._known(op.key)) is not None}
+        blocked = {mid: self._waiting["update", op.key] for mid, op in ops.items()}
+        waiting = {
+            mid: one.by
+            for mid, one in blocked.items()
+            if one.by in ops and self._gives_up(ops[one.by], self.steps.tree.by_mid[one.by], one.wish is None)
+        }
+        mid = in_a_circle(waiting)
         if mid is None:
             return False
-        # Whose name or role it is that is in the way.
-        thing = next(blocked.refusal.properties for blocked in waiting.values() if blocked.by == mid)
+        last = mid
+        while waiting[last] != mid:
+            last = waiting[last]
         row = self.steps.tree.by_mid[mid]
-        if thing == ["role"]:
+        if blocked[last].wish is None:
             self._roles[mid] = (str(row.role), self.steps.role_source(mid))
             self.steps.set_role(mid, None, "client")
             return True
-        return mid not in self.steps.tree.parked and self.steps.park(row)
+        if mid in self.steps.tree.parked:
+            return False
+        self._moved = True
+        try:
+            self.steps.park(row, blocked[mid].wish or (row.parent, row.name))
+        except UpstreamError as error:
+            log.info("a folder could not be put aside: %s", error)
+            self._failed(error)
+            return False
+        return True
 
-    def _take_back(self) -> None:
-        """Who was put aside and could not be changed after all is as it was."""
-        self.steps.unpark()
+    def _gives_up(self, op: _Op, row: Row, role: bool) -> bool:
+        """Whether this update, once done, leaves its role or its place to another."""
+        current = record_of(self.store, row)
+        names = ("role",) if role else ("name", "parentId")
+        return any(name in op.record and op.record[name] != current[name] for name in names)
+
+    def _give_roles_back(self) -> None:
+        """Who was put aside and could not be changed after all is as it was. (Of names the listing takes care.)"""
         done = {mid for mid, _ in self._updated.values()}
         for mid, (role, source) in self._roles.items():
-            if mid not in done and self.steps.tree.with_role(role) is None:
+            if mid not in done and mid in self.steps.tree.by_mid and self.steps.tree.with_role(role) is None:
                 self.steps.set_role(mid, role, source)
 
     # --- records ---------------------------------------------------------------------------------------------------

@@ -168,27 +168,19 @@ class Steps:
 
     # --- two that swap their names ---------------------------------------------------------------------------------
 
-    def park(self, row: Row) -> bool:
-        """Give a Mailbox a passing name; clients see the old one all the time. False where the server refuses."""
+    def park(self, row: Row, wish: tuple[int | None, str]) -> None:
+        """Give a Mailbox a passing name; clients see the old one all the time. Raises UpstreamError.
+
+        ``wish``: the parent's mid and the name that it is to get at last.
+        """
         parent = self.tree.by_mid.get(row.parent or 0)
-        above = parent.key if parent is not None else None
-        number = tree_sql.begin(self.store, "park", mid=row.mid, parent=above, name=row.name)
+        number = tree_sql.begin(self.store, "park", mid=row.mid, name=row.name, wish_mid=wish[0], wish_name=wish[1])
         try:
             self.rename(row, parent, f"moving-{secrets.token_hex(6)}", parking=True)
         except UpstreamError as error:
-            log.info("a folder could not be parked: %s", error)
-            tree_sql.forget(self.store, [number])
-            return False
+            self._forget(number, error)
+            raise
         self.tree.park(self.tree.by_mid[row.mid])
-        return True
-
-    def unpark(self) -> None:
-        """The call is over: who is parked still gets its old name back, where that is free."""
-        for mid in list(self.tree.parked):
-            row = self.tree.by_mid.get(mid)
-            self.tree.parked.discard(mid)
-            if row is not None:
-                give_back(self, row, self.tree.by_mid.get(row.parent or 0), row.name)
 
     # --- destroying ------------------------------------------------------------------------------------------------
 
@@ -229,16 +221,13 @@ class Steps:
 
     def _forget(self, number: int, error: UpstreamError) -> None:
         """A refusal is an end. Where nobody knows what happened the intent stays, and the next listing decides."""
-        if not error.temporary or (error.code and error.code != "unsure"):
+        if not is_unsure(error):
             tree_sql.forget(self.store, [number])
 
 
-def give_back(steps: Steps, row: Row, parent: Row | None, name: str) -> None:
-    """A parked Mailbox gets the name that it had."""
-    try:
-        steps.rename(row, parent, name)
-    except UpstreamError as error:
-        log.warning("a folder keeps the passing name that it got while two were swapped: %s", error)
+def is_unsure(error: UpstreamError) -> bool:
+    """Whether the server may have done it all the same."""
+    return error.code == "unsure" or (error.temporary and not error.code)
 
 
 def clear_out(store: Store, mid: int, validity: int | None) -> None:
@@ -329,16 +318,35 @@ def settle_intents(store: Store, mids: Mapping[bytes, int], intents: Sequence[In
 
 
 def finish_parked(store: Store, source: MailSource) -> bool:
-    """A worker died while two Mailboxes swapped names: the parked one gets its own back. Whether there was one."""
+    """Two that swap names were left in the middle: the parked one gets its own back. Whether there was one."""
     parked = [one for one in tree_sql.intents(store) if one.kind == "park"]
     if not parked:
         return False
     steps = Steps(store, source)
-    keys = {row.key: row for row in steps.tree.by_mid.values()}
     for intent in parked:
         row = steps.tree.by_mid.get(intent.mid or 0)
-        # Where it died after the last step, the Mailbox has the name that it was to get.
+        # Where it ended after the last step, the Mailbox has the name that it was to get.
         if row is not None and _PASSING.fullmatch(row.name):
-            give_back(steps, row, keys.get(intent.parent or b""), intent.name or row.name)
+            _give_back(steps, row, intent)
     tree_sql.forget(store, [one.number for one in parked])
     return True
+
+
+def _give_back(steps: Steps, row: Row, intent: Intent) -> None:
+    """The name that it had; if another has it by now that which it was to get; else one beside the first."""
+    old = intent.name or "Mailbox"
+    places = [
+        (row.parent, old),
+        (intent.wish_mid, intent.wish_name or old),
+        *((row.parent, f"{old} ({number})") for number in range(2, 10)),
+    ]
+    for parent, name in places:
+        if steps.tree.at(parent, name) is not None or (parent is not None and parent not in steps.tree.by_mid):
+            continue
+        try:
+            return steps.rename(row, steps.tree.by_mid.get(parent or 0), name)
+        except UpstreamError as error:
+            log.warning("a folder keeps the passing name that it got while two were swapped: %s", error)
+            if is_unsure(error):
+                return None
+    return None

@@ -543,6 +543,30 @@ def test_roles_change_hands_in_one_call(rig: Rig) -> None:
     assert (rig.box("Old")["role"], rig.box("Play")["role"]) == ("trash", None)
 
 
+def test_names_and_roles_in_one_circle(rig: Rig) -> None:
+    assert update(rig, "Work", role="trash") is None
+    ids = {name: box["id"] for name, box in rig.boxes().items()}
+    patches = {ids["Work"]: {"name": "Play", "role": None}, ids["Play"]: {"name": "P", "role": "trash"}}
+    assert rig.call("Mailbox/set", update=patches)["notUpdated"] is None
+    back = {ids["Work"]: {"name": "P", "role": "trash"}, ids["Play"]: {"name": "Play", "role": "archive"}}
+    assert rig.call("Mailbox/set", update=back)["notUpdated"] is None
+    assert {rig.box(name)["id"]: rig.box(name)["role"] for name in ("P", "Play")} == {
+        ids["Work"]: "trash", ids["Play"]: "archive",
+    }  # fmt: skip
+
+
+def test_what_another_record_does_not_give_up_is_not_taken(rig: Rig) -> None:
+    """Each waits for something of the other, but only one of them lets go."""
+    assert update(rig, "Work", role="trash") is None
+    before = {name: (box["id"], box["role"]) for name, box in rig.boxes().items()}
+    ids = {name: box["id"] for name, box in rig.boxes().items()}
+    reply = rig.call("Mailbox/set", update={ids["Work"]: {"name": "Play"}, ids["Play"]: {"role": "trash"}})
+    assert {id_: error["properties"] for id_, error in reply["notUpdated"].items()} == {
+        ids["Work"]: ["name"], ids["Play"]: ["role"],
+    }  # fmt: skip
+    assert {name: (box["id"], box["role"]) for name, box in rig.boxes().items()} == before
+
+
 def test_unread_threads_follow_the_trash(rig: Rig) -> None:
     """mail-rules 16; the client is told of counts that it did not ask for."""
     rig.deliver("one", b"Work", message_id="1@x")

@@ -28,26 +28,15 @@ def rows_of(store: Store, mids: Iterable[int]) -> list[Row]:
     return [Row(*row) for row in store.cache.rows(sql, (listed(mids),))]
 
 
-def begin(
-    store: Store,
-    kind: str,
-    *,
-    mid: int | None = None,
-    old_key: bytes | None = None,
-    parent: bytes | None = None,
-    name: str | None = None,
-    role: str | None = None,
-) -> int:
-    """Write down what is about to be done upstream; its number."""
-    values = (kind, mid, old_key, parent, name, role)
-    return store.own.write(lambda txn: _note(txn, values))
+def begin(store: Store, kind: str, **facts: Any) -> int:
+    """Write down what is about to be done upstream, ``facts`` by the fields of Intent; its number."""
+    return store.own.write(lambda txn: _note(txn, kind, facts))
 
 
-def _note(txn: Txn, values: tuple[Any, ...]) -> int:
-    return txn.insert(
-        "INSERT INTO mail_folder_intent (kind, mid, old_key, parent, name, role, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (*values, int(time.time())),
-    )
+def _note(txn: Txn, kind: str, facts: Mapping[str, Any]) -> int:
+    row = {"kind": kind, "at": int(time.time()), **facts}
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    return txn.insert(f"INSERT INTO mail_folder_intent ({columns}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
 
 
 def forget(store: Store, numbers: Iterable[int]) -> None:
@@ -59,13 +48,14 @@ def forget(store: Store, numbers: Iterable[int]) -> None:
 def _made(txn: Txn, mid: int, done: int) -> None:
     """What was begun is done; for a while a listing without it means nothing."""
     txn.execute("DELETE FROM mail_folder_intent WHERE number = ?1 OR (kind = 'made' AND mid = ?2)", (done, mid))
-    _note(txn, ("made", mid, None, None, None, None))
+    _note(txn, "made", {"mid": mid})
 
 
 def bind_new(store: Store, done: int, key: bytes, role: tuple[str | None, str | None], sort_order: int | None) -> int:
     """A folder that we made has a box now; its mid. ``role``: with its source; ``done``: the intent."""
 
     def work(txn: Txn) -> int:
+        _displace(txn, key)
         mid = txn.insert(
             "INSERT INTO mail_mailbox (key, role, role_source, sort_order) VALUES (?, ?, ?, ?)",
             (key, *role, sort_order),
@@ -80,14 +70,21 @@ def rebind(store: Store, done: int, mid: int, keys: Mapping[int, bytes], *, park
     """A renamed box and all below it: mid → key. Unless it was to park it, it is not parked any more."""
 
     def work(txn: Txn) -> None:
-        # No key is there twice at any moment, though boxes swap their names.
+        # No key is there twice at any moment.
         txn.executemany("UPDATE mail_mailbox SET key = x'00' || mid WHERE mid = ?", [(one,) for one in keys])
+        for key in keys.values():
+            _displace(txn, key)
         txn.executemany("UPDATE mail_mailbox SET key = ? WHERE mid = ?", [(key, one) for one, key in keys.items()])
         if not parking:
             txn.execute("DELETE FROM mail_folder_intent WHERE kind = 'park' AND mid = ?", (mid,))
         _made(txn, mid, done)
 
     store.own.write(work)
+
+
+def _displace(txn: Txn, key: bytes) -> None:
+    """The name was free upstream: a box that is bound to it is elsewhere, and the next listing says where."""
+    txn.execute("UPDATE mail_mailbox SET key = x'00' || mid WHERE key = ? AND gone = 0", (key,))
 
 
 def set_own(store: Store, mid: int, values: Mapping[str, Any]) -> None:
