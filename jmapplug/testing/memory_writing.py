@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from jmapplug.testing.memory_server import MemoryServer, StoredFolder, StoredMessage
 
 DELETED = "\\deleted"
+UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories that a folder's name may not hold."""
 
 
 class MemoryWriting:
@@ -216,7 +218,7 @@ class MemoryWriting:
         return folder
 
     def _name(self, parent: bytes | None, name: str) -> bytes:
-        if not name or "/" in name or any(unicodedata.category(c) == "Cc" for c in name):
+        if not name or "/" in name or any(unicodedata.category(c) in UNFIT for c in name):
             raise UpstreamError("not a name for a mailbox", code="cannot", temporary=False)
         if unicodedata.normalize("NFC", name) != name:
             raise UpstreamError("the name is no Net-Unicode", code="cannot", temporary=False)

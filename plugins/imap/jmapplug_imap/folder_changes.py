@@ -29,6 +29,8 @@ USES = {
     "junk": "\\Junk", "sent": "\\Sent", "trash": "\\Trash",
 }  # fmt: skip
 """JMAP role → special use (RFC 6154, RFC 8457)."""
+VAGUE = frozenset({None, "serverbug"})
+"""Codes that say nothing: then STATUS tells what was wrong."""
 _UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 PIECE = 400  # commands in one write
 
@@ -73,7 +75,7 @@ class FolderChanges:
             outcomes = connection.pipeline([["CREATE", mailbox], _status(connection, key)])
         created, there = outcomes
         if isinstance(created, CommandError):
-            exists = created.code is None and not isinstance(there, CommandError)
+            exists = created.code in VAGUE and not isinstance(there, CommandError)
             raise _coded(created, "alreadyexists") if exists else created
         if isinstance(there, CommandError):
             raise there
@@ -114,7 +116,7 @@ class FolderChanges:
         gone, exists = isinstance(old_there, CommandError), isinstance(new_there, Result)
         if again and gone and exists:
             return  # the first RENAME did it; its answer was lost
-        if renamed.code is None and (gone or exists):
+        if renamed.code in VAGUE and (gone or exists):
             raise _coded(renamed, "nonexistent" if gone else "alreadyexists")
         raise renamed
 
@@ -146,7 +148,7 @@ class FolderChanges:
                 gone = isinstance(there, CommandError) and there.code in (None, "nonexistent", "trycreate")
                 gone = gone or deleted.code == "nonexistent"
                 if not (again and gone):  # else the first DELETE did it; its answer was lost
-                    raise _coded(deleted, "nonexistent") if gone and deleted.code is None else deleted
+                    raise _coded(deleted, "nonexistent") if gone and deleted.code in VAGUE else deleted
             connection.pipeline([["UNSUBSCRIBE", mailbox]])
 
         self._away(key, work)

@@ -25,10 +25,12 @@ Server = Any  # jmapplug.testing's Dovecot or Pymap
 class Proxy:
     """An IMAP server in front of another one. Set its attributes at any time; they count from the next line on.
 
-    ``hide``: capabilities that no client sees. ``refuse``: (pattern, answer) rows: a client's line that matches is not
-    passed on and gets ``<tag> <answer>``; an answer of None cuts the connection instead. ``cut_after``: octets from
-    the server, counted over a connection, after which it is cut; counts down ``cuts`` times. ``deaf``: the server's
-    octets are swallowed, as by a firewall that forgot. ``lines`` are all the lines of all clients.
+    ``hide``: capabilities that no client sees (with UIDPLUS go its response codes). ``refuse``: (pattern, answer) rows:
+    a client's line that matches is not passed on and gets ``<tag> <answer>``; an answer of None cuts the connection
+    instead. ``cut_after``: octets from the server, counted over a connection, after which it is cut; counts down
+    ``cuts`` times. ``cut_up_after``: the same for octets from the client. ``lose``: a pattern; a server's line that
+    matches is swallowed with the connection. ``deaf``: the server's octets are swallowed, as by a firewall that forgot.
+    ``lines`` are all the lines of all clients.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -36,7 +38,9 @@ class Proxy:
         self.hide: set[str] = set()
         self.refuse: list[tuple[str, str | None]] = []
         self.cut_after: int | None = None
+        self.cut_up_after: int | None = None
         self.cuts = 1
+        self.lose: str | None = None
         self.deaf = False
         self.lines: list[bytes] = []
         self.connections = 0
@@ -89,8 +93,14 @@ class Proxy:
             self._open.discard(client)
 
     def _up(self, client: Any, server: Any) -> None:
+        passed = 0
         for line in _lines(client):
             self.lines.append(line)
+            if self.cut_up_after is not None and self.cuts > 0 and passed + len(line) > self.cut_up_after:
+                server.sendall(line[: self.cut_up_after - passed])
+                self.cuts -= 1
+                return
+            passed += len(line)
             for pattern, answer in self.refuse:
                 if re.search(pattern.encode(), line):
                     if answer is None:
@@ -107,6 +117,9 @@ class Proxy:
                 line = self._hidden(line)
                 if self.deaf:
                     continue
+                if self.lose and self.cuts > 0 and re.search(self.lose.encode(), line):
+                    self.cuts -= 1
+                    break
                 if self.cut_after is not None and self.cuts > 0 and passed + len(line) > self.cut_after:
                     client.sendall(line[: self.cut_after - passed])
                     self.cuts -= 1
@@ -120,6 +133,8 @@ class Proxy:
             _shut(server)
 
     def _hidden(self, line: bytes) -> bytes:
+        if "UIDPLUS" in self.hide:
+            line = re.sub(rb"\[(APPENDUID|COPYUID) [^\]]*\] ", b"", line)
         if self.hide and b"CAPABILITY" in line[:400]:
             for name in self.hide:
                 line = re.sub(rb" %s(?=[ \]\r])" % re.escape(name.encode()), b"", line)
