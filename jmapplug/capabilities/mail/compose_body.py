@@ -257,7 +257,7 @@ def _check_fields(given: Record, fields: Mapping[str, Field], path: str) -> None
 
 def _described(given: Record, fields: Mapping[str, Field], path: str, kind: tuple[str, dict[str, str]]) -> Draft:
     """The draft with its MIME fields, and without content."""
-    parameters, name = dict(kind[1]), given.get("name") or None
+    parameters, name = dict(kind[1]), write_headers.scrubbed(given.get("name", "")).strip() or None
     disposition = given["disposition"].lower() if "disposition" in given else None
     if name is not None:
         # In both fields: RFC 2183 knows the one, and many readers only the other.
