@@ -71,7 +71,11 @@ class Capability:
 
 
 class SyncService(Protocol):
-    """What the worker's loop runs for a capability: wait → sync → publish → back off (workers/sync.py)."""
+    """What the worker's loop runs for a capability: wait → sync → publish → back off (workers/sync.py).
+
+    It may have a property ``busy: bool``: True keeps the worker alive without requests and subscribers (a message that
+    is due later). What has to outlive the worker itself leaves a mark as well (``store/wake.py``).
+    """
 
     def setup(self) -> None:
         """The first visible data (INBOX's newest). Raises UpstreamError."""

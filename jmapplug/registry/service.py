@@ -27,6 +27,7 @@ from jmapplug.registry.credentials import Vault, load_key
 from jmapplug.registry.database import Database
 from jmapplug.registry.store import Records, Row
 from jmapplug.registry.tokens import Tokens, digest, possible
+from jmapplug.registry.waking import wake_forever
 from jmapplug.settings import Settings
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import Conflict, NotFound
@@ -46,7 +47,7 @@ class Registry:
 
     def __init__(self, settings: Settings, found: plugins.Plugins, client: WorkerClient) -> None:
         self.settings = settings
-        self._client = client
+        self.client = client
         self._shelf = Shelf(found, Vault(load_key(settings)))
         self._db = Database(settings.datadir / "accounts.sqlite3")
         # What the workers said last; written to the file now and then.
@@ -135,7 +136,7 @@ class Registry:
 
     def _remove_files(self, accountid: str) -> None:
         """The worker first, then the folder, by a name that no new account of the same id can meet."""
-        self._client.control("remove", id=accountid)
+        self.client.control("remove", id=accountid)
         folder = self.settings.account_folder(check_id(accountid))
         gone = folder.with_name(f"{GONE_PREFIX}{secrets.token_hex(8)}")
         if folder.exists():
@@ -223,6 +224,10 @@ class Registry:
             except Exception:
                 log.exception("writing reports failed")
 
+    def names(self) -> list[str]:
+        """The accountid of every account."""
+        return [row["accountid"] for row in self._db.run(Records.accounts)]
+
     # --- logins
 
     def login(self, header: Header) -> Header:
@@ -294,7 +299,7 @@ class Registry:
     def _restart_worker(self, accountid: str) -> None:
         """It opens the account with the new settings; a worker that is not there needs nothing."""
         try:
-            self._client.control("stop", id=accountid)
+            self.client.control("stop", id=accountid)
         except JmapplugError as error:
             log.warning("the worker of %s is not stopped: %s", accountid, error)
 
@@ -374,6 +379,7 @@ def main(listener: Any, settings: Settings) -> int:
     server = serve(registry, listener)
     server.start()
     background = [gevent.spawn(registry.finish_deletions), gevent.spawn(registry.flush_forever)]
+    background.append(gevent.spawn(wake_forever, settings, registry.names, registry.client))
     stop.wait()
     server.drain(DRAIN)
     gevent.killall(background, timeout=1)

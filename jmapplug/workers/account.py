@@ -180,6 +180,11 @@ class Account:
         """What a capability knows of the upstream by now, for the Session; told with the next report. Never blocks."""
         self.facts[urn] = facts
 
+    @property
+    def busy(self) -> bool:
+        """Whether a service has something to do that nobody waits for (``SyncService.busy``): the worker stays."""
+        return any(getattr(service, "busy", False) for service in self.services.values())
+
     def info(self) -> AccountInfo:
         return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()), facts=self.facts)
 

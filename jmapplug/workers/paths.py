@@ -7,6 +7,7 @@ import os
 
 from jmapplug.errors import SettingError
 from jmapplug.settings import Settings, prepare_datadir
+from jmapplug.store.wake import is_marked
 
 ACCOUNTS = "__accounts__"
 MANAGEMENT = "__management__"
@@ -26,6 +27,11 @@ def control_path(settings: Settings) -> str:
 
 def lock_path(settings: Settings) -> str:
     return str(settings.run_folder / "supervisor.lock")
+
+
+def marked(settings: Settings, account_ids: list[str]) -> list[str]:
+    """Those accounts whose worker has to run, whether anybody asks for it or not (``store/wake.py``)."""
+    return [name for name in account_ids if is_marked(settings.account_folder(name))]
 
 
 def prepare(settings: Settings) -> None:

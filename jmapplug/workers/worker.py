@@ -96,7 +96,7 @@ class Worker:
         return max(left, min(timeout, 1.0)) if self._busy() or left > 0 else 0.001
 
     def _busy(self) -> bool:
-        return bool(self.server.in_flight or self.server.subscribers or self.loop.unfinished)
+        return bool(self.server.in_flight or self.server.subscribers or self.loop.unfinished or self.account.busy)
 
     def _idle(self) -> bool:
         timeout = self.settings.idle_timeout
