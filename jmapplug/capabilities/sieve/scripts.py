@@ -13,7 +13,7 @@ from typing import Any
 from gevent.lock import RLock
 
 from jmapplug.capabilities.sieve import store as sql
-from jmapplug.capabilities.sieve.force import VACATION, View
+from jmapplug.capabilities.sieve.force import MASTER, VACATION, View, master
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.errors import MethodError
 from jmapplug.jmap.ids import random_id
@@ -51,8 +51,17 @@ class Scripts:
             names = [name for name, _ in listed if _encodable(name)]
             view = View(source.read_all(names), next((name for name, active in listed if active), None))
             self.learn()
-            self.note(view, moved)
+            return self._mended(view, self.note(view, moved))
+
+    def _mended(self, view: View, moved: dict[str, str]) -> View:
+        """Another client has renamed the script that the master includes: it is to run on, as it would without us."""
+        target = next((moved[name] for name in view.included or () if moved.get(name) in view.contents), None)
+        if view.active != MASTER or target is None or view.user is not None:
             return view
+        view = view.put(MASTER, master(target))
+        self.account.sieve_source().write(MASTER, view.contents[MASTER])
+        self.note(view)
+        return view
 
     def learn(self) -> None:
         """Tell the Session what this server can do. Connects only when there was no connection yet."""
@@ -68,19 +77,23 @@ class Scripts:
             },
         )
 
-    def note(self, view: View, moved: dict[str, str] | None = None) -> None:
-        """Remember what is there now: ids, blobs, states. ``moved``: our own renames (old → new), if they happened."""
+    def note(self, view: View, moved: dict[str, str] | None = None) -> dict[str, str]:
+        """Remember what is there now: ids, blobs, states. ``moved``: our own renames (old → new), if they happened.
+
+        All renames that were seen.
+        """
         store = self.account.store
         hashes = {name: blob_id(content) for name, content in view.contents.items()}
-        self._bind(hashes, {a: b for a, b in (moved or {}).items() if b in hashes and a not in hashes})
+        seen = self._bind(hashes, {a: b for a, b in (moved or {}).items() if b in hashes and a not in hashes})
         for name, content in view.contents.items():
             if store.blobs.find(hashes[name]) is None:
                 store.blobs.store(hashes[name], content)
         shown = [f"{name!r} {hashes[name]} {name == view.shown}" for name in view.visible]
         vacation = f"{hashes.get(VACATION)} {view.vacation_runs}"
         sql.see(store, hashes, {"SieveScript": _digest("\n".join(shown)), "VacationResponse": _digest(vacation)})
+        return seen
 
-    def _bind(self, hashes: dict[str, str], moved: dict[str, str]) -> None:
+    def _bind(self, hashes: dict[str, str], moved: dict[str, str]) -> dict[str, str]:
         store = self.account.store
         known = sql.bindings(store)
         new = [name for name in hashes if name not in known and name not in moved.values()]
@@ -92,6 +105,7 @@ class Scripts:
         gone = [name for name in gone if name not in moved]
         if gone or moved or fresh:
             sql.bind(store, gone, moved, fresh)
+        return moved
 
     def ids(self) -> dict[str, str]:
         """Name → id of every script at the last look."""

@@ -335,6 +335,17 @@ def test_a_rename_of_the_users_script_takes_its_rules_along(rig: Rig, arrive: Ar
     assert arrive("a list") is not None and rig.count("Lists") == 1
 
 
+def test_a_rename_by_another_tool_takes_them_along_at_the_next_look(rig: Rig, arrive: Arrive) -> None:
+    id_ = rig.make("mine", FILE)
+    rig.activate(id_)
+    rig.respond(isEnabled=True, textBody="x")
+    rig.other.rename("mine", "yours")
+    rig.service._due_at = 0
+    rig.service.sync()
+    assert arrive("a list") is not None and rig.count("Lists") == 1
+    assert rig.active() == ["yours"] and rig.scripts()["yours"]["id"] == id_
+
+
 def test_a_script_that_is_gone_stops_neither_mail_nor_the_response(rig: Rig, arrive: Arrive) -> None:
     rig.other.write("mine", FILE)
     rig.other.activate("mine")
