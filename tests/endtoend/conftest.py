@@ -10,12 +10,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scene import Scene
 
+from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.proxy import Proxy
 
 FIXTURES = {"dovecot": "dovecot", "courier": "dovecot_maildir", "pymap": "pymap_server"}
 """Kind of server → the fixture that runs it."""
 
-Make = Callable[[str], Scene]
+Make = Callable[..., Scene]
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def make(proxy: Proxy, account_name: str, request: pytest.FixtureRequest) -> Ite
     """A new user on a kind of server, and the account when :meth:`Scene.begin` is called."""
     scenes: list[Scene] = []
 
-    def made(kind: str) -> Scene:
+    def made(kind: str, user: str = "") -> Scene:
         server = request.getfixturevalue(FIXTURES[kind])
-        scenes.append(Scene(proxy, server, f"{account_name}s{len(scenes)}", kind))
+        scenes.append(Scene(proxy, server, f"{account_name}s{len(scenes)}", kind, user))
         return scenes[-1]
 
     yield made
@@ -43,6 +44,12 @@ def scene(make: Make, request: pytest.FixtureRequest) -> Scene:
 def copying(make: Make, request: pytest.FixtureRequest) -> Scene:
     """Where pymap's maildir is wrong: COPY makes an empty message, MAILBOXID follows the name of a folder."""
     return make(request.param)
+
+
+@pytest.fixture
+def small(make: Make, dovecot: Dovecot) -> Scene:
+    """A user of Dovecot with little room."""
+    return make("dovecot", dovecot.new_user("small"))
 
 
 @pytest.fixture

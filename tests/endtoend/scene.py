@@ -73,9 +73,9 @@ class View:
 class Scene:
     """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP."""
 
-    def __init__(self, proxy: Proxy, server: Dovecot | Pymap, account: str, kind: str) -> None:
+    def __init__(self, proxy: Proxy, server: Dovecot | Pymap, account: str, kind: str, user: str = "") -> None:
         self.proxy, self.server, self.account, self.kind = proxy, server, account, kind
-        self.user = server.new_user()
+        self.user = user or server.new_user()
         self.imap = server.imap(self.user)
         self.client: Client | None = None
         self.history: list[View] = []
