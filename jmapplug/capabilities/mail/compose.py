@@ -147,7 +147,7 @@ class _Blobs:
         return kind, {"charset": charset} if kind.startswith("text/") and is_token(charset) else {}
 
     def content(self, given: str) -> write.Blob:
-        def open_() -> BinaryIO:
+        def file() -> BinaryIO:
             try:
                 return self.found[given].path.open("rb")
             except FileNotFoundError:
@@ -158,7 +158,7 @@ class _Blobs:
                 self.found[given] = ref
                 return cast(BinaryIO, ref.path.open("rb"))
 
-        return write.Blob(self.found[given].size, open_)
+        return write.Blob(self.found[given].size, lambda: cast(BinaryIO, _Paced(file())))
 
 
 def _max_attachments() -> int:
@@ -197,9 +197,19 @@ class _Paced:
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
 
+    def read(self, size: int) -> bytes:
+        breathe()
+        return self.file.read(size)
+
     def write(self, octets: bytes) -> int:
         breathe()
         return self.file.write(octets)
+
+    def __enter__(self) -> _Paced:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
 
 
 def _written(call: Call, fields: list[bytes], blobs: _Blobs, root: Draft, message_id: str | None) -> Composed:

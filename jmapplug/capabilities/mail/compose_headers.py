@@ -29,6 +29,8 @@ _SPELLINGS = {
 _PROPERTIES = {name: HeaderProperty(field, form, False) for (field, form), name in CONVENIENCE.items()}
 _ORDER = {name.lower(): place for place, name in enumerate(_SPELLINGS.values())}
 _FRACTION = re.compile(r"\.\d+(?=Z|[+-]|\Z)")
+# RFC 5322 §3.6: what stands in a message once at most. Two From fields are how a forged one gets past a check.
+_ONCE = frozenset(field for field, _ in CONVENIENCE) | {"mime-version"}
 # What is written as nothing at all: an empty list is no field (RFC 5322 knows no empty address list).
 _LISTS = frozenset({"Addresses", "GroupedAddresses", "MessageIds", "URLs"})
 
@@ -82,6 +84,8 @@ def _written(name: str, parsed: HeaderProperty, value: Any, path: str) -> bytes:
     values = value if parsed.every else [value]
     if not isinstance(values, list):
         raise invalid("The value must be an array", path)
+    if len(values) > 1 and (parsed.field in _ONCE or parsed.field.startswith("content-")):
+        raise invalid("A message or part has this header field once", path)
     return b"".join(_instance(name, parsed, one, path) for one in values)
 
 

@@ -65,6 +65,13 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         "header:X:asGroupedAddresses": [{"name": "x"}], "header:X": ["a"], "header:Resent-Date:asDate": 5,
     }.items()),
     ({"messageId": ["a@b", "c@d"]}, ["messageId"]),
+    # RFC 5322 §3.6: once at most.
+    *(({name: value}, [name]) for name, value in {
+        "header:From:asAddresses:all": [[{"email": "forged@x"}], [{"email": "me@x"}]], "header:Subject:all": ["a", "b"],
+        "header:MIME-Version:all": ["1.0", "1.0"],
+    }.items()),
+    (body({**LEAF, "header:Content-Description:asText:all": ["a", "b"]}),
+     ["bodyStructure/subParts/0/header:Content-Description:asText:all"]),
     ({"messageId": ["<>"]}, ["messageId"]),
     ({"references": ["x" * 1_000]}, ["references"]),
     ({"to": [{"email": "x" * 1_000}]}, ["to"]),
