@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jmapplug.errors import UpstreamError
-from jmapplug_imap.access import Access
+from jmapplug_imap.access import Access, FolderReplaced
 from jmapplug_imap.names import to_wire
 from jmapplug_imap.passes import IDENTITY, item_of
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
@@ -146,7 +146,11 @@ def arrived(
     """
     if where.uidvalidity is None:
         raise UpstreamError("the server does not tell a folder's UIDVALIDITY", code=UNSURE)
-    if not access.view(connection, key, where.uidvalidity):
+    try:
+        fresh = access.view(connection, key, where.uidvalidity)
+    except FolderReplaced as error:
+        raise UpstreamError("the target folder was replaced meanwhile", code=UNSURE) from error
+    if not fresh:
         connection.noop()
     first = where.uidnext or 1
     by_id = bool(wanted) and all(mark.server_id for mark in wanted)
@@ -195,4 +199,3 @@ def _taker(there: Mapping[int, Mark], key: Callable[[Mark], Mark | None]) -> Cal
         return None
 
     return take
-

@@ -85,8 +85,10 @@ class _Transfer:
                 raise
             fresh = False
         if self._left and not fresh:
-            # In a view that has been open for a while, messages that came since do not exist yet.
-            connection.noop()
+            # In a view that has been open for a while, messages that came since do not exist yet. (A look at the target
+            # may have left another folder selected.)
+            if not self._open(connection):
+                connection.noop()
             self._command(connection)
 
     def look(self, connection: Connection) -> bool:
@@ -132,10 +134,8 @@ class _Transfer:
             # RFC 6851 §4.1: a MOVE that fails may have moved some of them.
             if self._verb == MOVE and self._marks:
                 self.look(connection)
+            self.begun = False
             raise
-        finally:
-            if not connection.broken:
-                self.begun = False
         told = copy_uid(result)
         if told is not None:
             self._note(told.uids, told.uidvalidity)
@@ -145,6 +145,7 @@ class _Transfer:
             unknown = [uid for uid in self._left if uid in self._marks]
         if unknown:
             raise UpstreamError("the server has copied a message, but the copy cannot be found", code=UNSURE)
+        self.begun = False
         # Never the same message twice: only what was not there at all is left.
         self._left = [uid for uid in self._left if uid not in self._there]
 

@@ -29,8 +29,9 @@ class Proxy:
     a client's line that matches is not passed on and gets ``<tag> <answer>``; an answer of None cuts the connection
     instead. ``cut_after``: octets from the server, counted over a connection, after which it is cut; counts down
     ``cuts`` times. ``cut_up_after``: the same for octets from the client. ``lose``: a pattern; a server's line that
-    matches is swallowed with the connection. ``deaf``: the server's octets are swallowed, as by a firewall that forgot.
-    ``lines`` are all the lines of all clients.
+    matches is swallowed with the connection. ``swallow``: patterns; each takes one line of the server and is used up.
+    ``deaf``: the server's octets are swallowed, as by a firewall that forgot. ``lines`` are all the lines of all
+    clients; ``met`` is called with each.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -41,6 +42,8 @@ class Proxy:
         self.cut_up_after: int | None = None
         self.cuts = 1
         self.lose: str | None = None
+        self.swallow: list[str] = []
+        self.met: Callable[[bytes], None] = lambda line: None
         self.deaf = False
         self.lines: list[bytes] = []
         self.connections = 0
@@ -96,6 +99,7 @@ class Proxy:
         passed = 0
         for line in _lines(client):
             self.lines.append(line)
+            self.met(line)
             if self.cut_up_after is not None and self.cuts > 0 and passed + len(line) > self.cut_up_after:
                 server.sendall(line[: self.cut_up_after - passed])
                 self.cuts -= 1
@@ -116,6 +120,9 @@ class Proxy:
             for line in _lines(server):
                 line = self._hidden(line)
                 if self.deaf:
+                    continue
+                if found := next((each for each in self.swallow if re.search(each.encode(), line)), None):
+                    self.swallow.remove(found)
                     continue
                 if self.lose and self.cuts > 0 and re.search(self.lose.encode(), line):
                     self.cuts -= 1
@@ -218,6 +225,11 @@ class ImapUpstream:
     def uids(self, key: bytes) -> list[int]:
         self._select(key)
         return sorted(int(uid) for uid in _ok(self.client.uid("SEARCH", "ALL")).split())
+
+    def search(self, criteria: str) -> list[int]:
+        """What the other client finds in INBOX."""
+        self._select(b"INBOX")
+        return sorted(int(uid) for uid in _ok(self.client.uid("SEARCH", criteria)).split())
 
     def command(self, *words: str) -> bytes:
         """Any other command of the other client."""
