@@ -14,6 +14,7 @@ from typing import Any
 from bench import mail
 from bench.proxy import cpu_seconds, create, private_mb, timed
 from bench.push import push_delays
+from bench.writing import writing
 from jmapplug.testing import dovecot
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import running, wait_until
@@ -174,18 +175,32 @@ def cold(proxy: Proxy, client: Client, rows: list[Row]) -> None:
     rows.append(("cold account's first answer", median_and_p95(sorted(values), 0), "≤ 60 ms"))
 
 
+def written(proxy: Proxy, server: Dovecot, rows: list[Row]) -> None:
+    """The writing half, on an account of its own."""
+    user = server.new_user()
+    mail.fill(server, user, "INBOX", 2000)
+    client = create(proxy, "writes", server, user)
+    proxy.settled(client.account, 900)
+    for row in writing(server, user, client, inbox_of(client)):
+        rows.append(row)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--sizes", default="2000,20000,100000", help="mailbox sizes, comma separated")
-    sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
+    parser.add_argument("--only", choices=["writing"], help="just this part")
+    given = parser.parse_args()
+    sizes = [int(size) for size in given.sizes.split(",")] if given.only is None else []
     rows = Rows()
     server, proxy = dovecot.start(), Proxy()
     try:
-        client, _ = account(proxy, server, 2000, rows, tls=True)
-        proxy.settled(client.account, 900)
-        cold(proxy, client, rows)
-        for row in push_delays(proxy, server):
-            rows.append(row)
+        if given.only is None:
+            client, _ = account(proxy, server, 2000, rows, tls=True)
+            proxy.settled(client.account, 900)
+            cold(proxy, client, rows)
+            for row in push_delays(proxy, server):
+                rows.append(row)
+        written(proxy, server, rows)
         for size in sizes:
             client, inbox = account(proxy, server, size, rows)
             if size == 20_000:

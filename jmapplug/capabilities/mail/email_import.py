@@ -111,15 +111,16 @@ def _with_crlf(account: Any, path: Path) -> tuple[Path, bool]:
 
 
 def _has_bare_ends(path: Path) -> bool:
-    last = b""
+    held = b""
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
-            text = last + block
-            # The last octet may be half of a line end: it is looked at with the next block.
-            if _BARE.search(text, 0, len(text) - 1):
+            text, held = held + block, b""
+            if text.endswith(b"\r"):
+                # It may belong to an LF at the beginning of the next block.
+                text, held = text[:-1], b"\r"
+            if not text.count(b"\r\n") == text.count(b"\n") == text.count(b"\r"):
                 return True
-            last = text[-2:]
-    return last.endswith(b"\r") or (last.endswith(b"\n") and last != b"\r\n")
+    return bool(held)
 
 
 def email_copy(call: Call, args: Args) -> Reply:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sync_rig import Rig
 from test_email_set import FULL, SERVERS, commands, make, names, refusing, settled
 
 from jmapplug.backends import Features, Rights
+from jmapplug.capabilities.mail import email_import
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.errors import MethodError
 from jmapplug.testing.memory_source import message
@@ -227,6 +233,21 @@ def test_bare_line_ends_become_crlf(rig: Rig, ends: bytes) -> None:
     one_import(rig, rig.upload(raw.replace(b"\r\n", ends)))
     (stored,) = rig.server.folders[b"INBOX"].messages.values()
     assert stored.raw == raw
+
+
+@given(text=st.text("ab\r\n", max_size=40), block=st.integers(1, 7))
+@settings(deadline=None)
+def test_line_ends_are_seen_whatever_the_blocks(text: str, block: int) -> None:
+    """What is read in pieces is judged, and mended, as a whole."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(email_import, "_BLOCK", block)
+        path = Path(folder) / "m"
+        path.write_bytes(text.encode())
+        wanted = re.sub(r"\r\n|\r|\n", "\r\n", text).encode()
+        assert email_import._has_bare_ends(path) == (wanted != text.encode())
+        account = SimpleNamespace(store=SimpleNamespace(blobs=SimpleNamespace(temporary=lambda: Path(folder) / "t")))
+        mended, ours = email_import._with_crlf(account, path)
+        assert mended.read_bytes() == wanted and ours == (wanted != text.encode())
 
 
 @pytest.mark.parametrize(
