@@ -44,8 +44,10 @@ class Worker:
         record, _ = self.client.call(paths.ACCOUNTS, "open", {"accountid": account_id}, timeout=20, retry=True)
         self._lock = AccountLock(settings.account_folder(account_id))
         self._lock.take()
+        self._serving = False
         self.account = Account(record, settings, self.plugins, self._publish)
         self.server = Server(listener, {name: partial(command, self) for name, command in COMMANDS.items()})
+        self._serving = True
         self.loop = SyncLoop(
             self.account.services,
             self.server,
@@ -60,7 +62,9 @@ class Worker:
         return self.account if account_id == self.account_id else None
 
     def _publish(self, body: dict[str, Any]) -> None:
-        self.server.broadcast("change", body)
+        # What services write while the account is being opened is for nobody: no one can have subscribed yet.
+        if self._serving:
+            self.server.broadcast("change", body)
 
     def _report(self, status: dict[str, Any]) -> None:
         self.client.call(paths.ACCOUNTS, "report", {"accountid": self.account_id, **status}, timeout=20)
