@@ -169,12 +169,17 @@ def _shut(connection: Any) -> None:
 
 
 class ImapUpstream:
-    """jmapplug.testing.mail_source.Upstream over imaplib. ``through``: the proxy that our sources use, if any."""
+    """jmapplug.testing.mail_source.Upstream over imaplib. ``through``: the proxy that our sources use, if any.
 
-    def __init__(self, server: Server, through: Proxy | None = None, separator: str = "/", prefix: str = "") -> None:
+    ``user``: what the server's ``new_user`` takes.
+    """
+
+    def __init__(
+        self, server: Server, through: Proxy | None = None, separator: str = "/", prefix: str = "", **user: str
+    ) -> None:
         self.server, self.through = server, through
         self.separator, self.prefix = separator, prefix
-        self.user = server.new_user()
+        self.user = server.new_user(**user)
         self.client: imaplib.IMAP4 = server.imap(self.user)
         self._sources: list[ImapSource] = []
 

@@ -154,7 +154,8 @@ def test_any_value_is_a_structure_or_none(item):
         (b"* NO\r\n", r.Status("NO", "")),
         (b"a7 BAD [X\r\n", r.Status("BAD", "[X", None, "a7")),
         (b"+\r\n", r.Continuation(b"")),
-        (b'* QUOTA "" (STORAGE 10 512)\r\n', r.Other("QUOTA", b'"" (STORAGE 10 512)')),
+        (b'* QUOTA "" (STORAGE 10 512)\r\n', r.QuotaUsage("", (("STORAGE", 10, 512),))),
+        (b"* QUOTAROOT INBOX a {1}\r\nb\r\n", r.QuotaRoots(b"INBOX", ("a", "b"))),
         (b"* 7 WHATEVER x\r\n", r.Other("WHATEVER", b"x", 7)),
     ],
 )
