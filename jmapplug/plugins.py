@@ -34,6 +34,7 @@ BUILT_IN = (
     "jmapplug.capabilities.quota",
     "jmapplug.capabilities.sieve",
     "jmapplug.capabilities.vacationresponse",
+    "jmapplug.capabilities.mdn",
     "jmapplug.web.plugin",
     "jmapplug.demo.plugin",
 )
