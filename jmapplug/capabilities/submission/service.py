@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,9 +28,10 @@ SHOWN = ("SIZE", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS", "SMTPUTF8")
 class SubmissionService:
     """One account's way out: ``outbox`` and ``features`` (None while the server was never reached)."""
 
-    def __init__(self, account: Any) -> None:
+    def __init__(self, account: Any, *, clock: Callable[[], float] = time.time) -> None:
         self.account = account
-        self.outbox = Outbox(account.store, account.folder, account.submission_source, learnt=self.learn)
+        source = account.submission_source
+        self.outbox = Outbox(account.store, account.folder, source, learnt=self.learn, clock=clock)
         self._closed = Event()
         self._asked = 0.0
         known = sql.fact(account.store, "features")

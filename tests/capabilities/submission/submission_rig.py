@@ -131,8 +131,7 @@ class Rig:
             spawn=gevent.spawn,
         )
         self.facts: dict[str, Any] = {}
-        self.service = SubmissionService(self.account)
-        self.service.outbox.clock = lambda: self.now
+        self.service = SubmissionService(self.account, clock=lambda: self.now)
         self.account.services[URN] = self.service
 
     def close(self) -> None:
