@@ -8,6 +8,7 @@ the script is included, it does nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from email import policy
 from email.message import EmailMessage
 from itertools import takewhile
@@ -37,11 +38,11 @@ class Vacation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     htmlBody: str | None = None
 
 
-def render(vacation: Vacation, address: str) -> bytes:
-    """The script; CRLF line ends. The same values give the same octets."""
+def render(vacation: Vacation, addresses: Sequence[str]) -> bytes:
+    """The script; CRLF line ends. The same values give the same octets. ``addresses``: the user's own."""
     text = _ascii(msgspec.json.encode(vacation).decode())
     chunks = [_JSON + text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)]
-    rest = "\n".join([*chunks, *(_action(vacation, address) if vacation.isEnabled else ["# It is off."]), ""])
+    rest = "\n".join([*chunks, *(_action(vacation, addresses) if vacation.isEnabled else ["# It is off."]), ""])
     rest = rest.replace("\r\n", "\n")
     return f"{_TITLE}{_DIGEST}{_digest(rest)}\n{rest}".replace("\n", "\r\n").encode()
 
@@ -88,9 +89,10 @@ def _escape(char: str) -> str:
 # --- the action
 
 
-def _action(vacation: Vacation, address: str) -> list[str]:
+def _action(vacation: Vacation, addresses: Sequence[str]) -> list[str]:
     requires = ", ".join(quoted(name) for name in needed(vacation))
-    parts = ["vacation", ":addresses", quoted(address)]
+    # RFC 5230 §4.5: mail that names none of the user's addresses in To or Cc is not answered.
+    parts = ["vacation", ":addresses", f"[{', '.join(map(quoted, addresses))}]"]
     if vacation.subject is not None:
         parts += [":subject", quoted(_one_line(vacation.subject))]
     if vacation.htmlBody is None:

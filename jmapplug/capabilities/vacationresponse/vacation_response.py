@@ -21,11 +21,12 @@ from jmapplug.errors import UpstreamError
 from jmapplug.jmap import patch as patches
 from jmapplug.jmap import sets, standard
 from jmapplug.jmap.checks import Checker, is_bool, is_string, is_utc_date, nullable
-from jmapplug.jmap.errors import SetError
+from jmapplug.jmap.errors import MethodError, SetError
 from jmapplug.jmap.methods import Args, Call, Reply
 
 Record = dict[str, Any]
 SINGLETON = "singleton"
+MAX_ADDRESSES = 100
 CHECKS: dict[str, Checker] = {
     "isEnabled": is_bool,
     "fromDate": nullable(is_utc_date),
@@ -95,7 +96,7 @@ class VacationSet:
     def __init__(self, call: Call, scripts: Scripts) -> None:
         self.scripts = scripts
         self.source = call.account.sieve_source()
-        self.address: str = call.account.email
+        self.addresses = own_addresses(call)
         self.view = scripts.look()
 
     def state(self, account: Any) -> str:
@@ -112,7 +113,7 @@ class VacationSet:
             raise SetError("notFound")
         current = script.json_of(read(self.view))
         wanted = checked(patches.apply(current, patch, dict.fromkeys(CHECKS)))
-        content = script.render(wanted, self.address)
+        content = script.render(wanted, self.addresses)
         if len(content) > MAX_SCRIPT:
             raise SetError("tooLarge", f"The vacation response has at most {MAX_SCRIPT} octets as a Sieve script")
         try:
@@ -159,6 +160,17 @@ class VacationSet:
         if refused is None or refused.type in ("invalidSieve", "invalidProperties", "alreadyExists", "sieveIsActive"):
             return SetError("serverFail", "The Sieve server did not take the vacation response")
         return refused
+
+
+def own_addresses(call: Call) -> list[str]:
+    """The account's address, then those of its Identities: mail to an alias is to be answered too."""
+    try:
+        identities = call.invoke("Identity/get", {"ids": None, "properties": ["email"]})["list"]
+    except MethodError:
+        identities = []  # an account that cannot send has none
+    found = [call.account.email, *(each["email"] for each in identities)]
+    plain = [each for each in found if each.isprintable() and "*" not in each]
+    return list({each.lower(): each for each in reversed(plain)}.values())[::-1][:MAX_ADDRESSES]
 
 
 def checked(record: Record) -> Vacation:

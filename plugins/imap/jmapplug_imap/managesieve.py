@@ -27,9 +27,11 @@ MAX_LINES = 4096
 MAX_TEXT = 4000
 """Characters kept of what a server says about a script."""
 LONGEST_QUOTED = 1024
+_PLAIN = re.compile(rb"[ !#-\[\]-~]{0,1024}")
 
 _TOKEN = re.compile(
-    rb'[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|\{(?P<size>[0-9]{1,10})\+?\}\r?\n|(?P<paren>[()])'
+    rb'[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"(?=[ \t\r\n)])|"(?P<odd>[^\r\n]*)"(?=(?:[ ]ACTIVE)?\r?\n)'
+    rb"|\{(?P<size>[0-9]{1,10})\+?\}\r?\n|(?P<paren>[()])"
     rb'|(?P<atom>[^\s"(){}\x00]+)(?=[\s"()])|(?P<end>\r?\n))',
     re.DOTALL,
 )
@@ -63,6 +65,9 @@ def parse_line(buffer: bytes | bytearray, pos: int = 0) -> tuple[Line, int] | No
                 return None
             tokens.append(Token(bytes(buffer[pos : pos + size])))
             pos += size
+        elif match["odd"] is not None:
+            # Cyrus lists a name with quotes in it as it is.
+            tokens.append(Token(match["odd"]))
         elif match["quoted"] is not None:
             tokens.append(Token(_ESCAPED.sub(rb"\1", match["quoted"])))
         else:
@@ -100,11 +105,12 @@ def closing(line: Line) -> tuple[str, str, str] | None:
 
 
 def string(value: str | bytes) -> bytes:
-    """A string of a command: quoted, or a non-synchronising literal (RFC 5804 §4)."""
+    """A string of a command: quoted where it is plain, else a non-synchronising literal (RFC 5804 §4).
+
+    Cyrus takes no escapes in quoted strings, and falls out of step over them.
+    """
     octets = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    if len(octets) <= LONGEST_QUOTED and not re.search(rb"[\x00\r\n]", octets):
-        return b'"' + octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-    return literal(octets)
+    return b'"%b"' % octets if _PLAIN.fullmatch(octets) else literal(octets)
 
 
 def literal(octets: bytes) -> bytes:
@@ -136,6 +142,9 @@ class ManageSieve:
 
     def pipeline(self, commands: Sequence[Sequence[bytes]]) -> list[Answer]:
         """Commands in one round trip; NO is an Answer here. Raises ConnectionBroken."""
+        if self._buffer:
+            # An answer that nobody asked for: every further one would be taken for another command's.
+            raise ProtocolError("the ManageSieve server is out of step")
         self.round_trips += 1
         self._transport.send(b"".join(b" ".join(parts) + b"\r\n" for parts in commands), self._timeouts.command)
         return [self._answer(self._timeouts.command) for _ in commands]

@@ -92,7 +92,8 @@ class Sieve:
             except CommandNo as error:
                 if error.code is not None or not connection.has("VERSION"):
                     raise _refused(error) from error
-                # No code tells the script's fault from the name's.
+                # No code tells whether size, script or name is at fault.
+                _have_space(connection, name, len(content))
                 _check(connection, content)
                 raise CommandNo(str(error), code="cannot", temporary=False) from error
 
@@ -220,6 +221,15 @@ def _content(answer: Answer) -> bytes:
 
 def _refused(error: CommandNo) -> CommandNo:
     return CommandNo(str(error), code=error.code or "invalid", temporary=error.temporary)
+
+
+def _have_space(connection: ManageSieve, name: str, size: int) -> None:
+    """Raises CommandNo with the code that says which limit there is (RFC 5804 §2.5)."""
+    try:
+        connection.command(b"HAVESPACE", string(name), b"%d" % size)
+    except CommandNo as error:
+        if error.code is not None:
+            raise
 
 
 def _check(connection: ManageSieve, content: bytes) -> None:

@@ -170,6 +170,17 @@ def test_an_answer_that_is_none_breaks_the_connection_and_never_looks_like_an_em
         source.scripts()
 
 
+def test_an_answer_that_nobody_asked_for_ends_the_connection(play: Any) -> None:
+    """Every further answer would be taken for another command's."""
+    server = play(lambda command: b'NO "one"\r\nOK\r\n' if command.startswith(b"SETACTIVE") else b"OK\r\n")
+    source = server.source()
+    with pytest.raises(UpstreamError):
+        source.activate("a")
+    with pytest.raises(ConnectionBroken, match="out of step"):
+        source.delete("a")
+    assert b"DELETESCRIPT" not in server.sent
+
+
 def test_a_silent_server_costs_one_deadline() -> None:
     server = StreamServer(("127.0.0.1", 0), lambda client, address: gevent.sleep(30))
     server.start()
@@ -241,7 +252,7 @@ def user(dovecot_sieve: Any) -> str:
 def settings(server: Any, **more: Any) -> ImapSettings:
     base: dict[str, Any] = {
         "imapHost": "localhost", "imapPort": server.port, "imapSSL": 0, "password": server.password,
-        "sieveHost": "localhost", "sievePort": server.sieve_port, "imapCA": str(server.ca_file),
+        "sieveHost": "localhost", "sievePort": server.sieve_port, "imapCA": str(getattr(server, "ca_file", "")),
     }  # fmt: skip
     return ImapSettings(**(base | more))
 
@@ -301,6 +312,67 @@ def test_features_come_from_the_capabilities_after_login(source: Sieve) -> None:
     assert {"include", "vacation", "date"} <= set(features.extensions)
     assert "Pigeonhole" in features.implementation and features.notify == ("mailto",)
     assert features.lists is None and (features.max_redirects or 1) > 0
+
+
+# --- Cyrus
+
+
+@pytest.fixture
+def cyrus_source(cyrus: Any) -> Iterator[Sieve]:
+    user = cyrus.new_user()
+    given = settings(cyrus, sieveHost=cyrus.host, sieveSSL=0, imapCA=None, sievePort=cyrus.sieve_port)
+    made = Sieve(lambda: connect_sieve(given, user))
+    yield made
+    made.close()
+
+
+def test_cyrus_stores_renames_activates_and_removes(cyrus_source: Sieve) -> None:
+    source = cyrus_source
+    source.write("a b", b"keep;\r\n")
+    source.activate("a b")
+    source.rename("a b", "c")
+    assert source.scripts() == [("c", True)] and source.read_all(["c", "nope"]) == {"c": b"keep;\r\n"}
+    source.activate(None)
+    source.delete("c")
+    assert source.scripts() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [("a", b"rubbish;", "invalid"), ("a/b", b"keep;", "cannot"), ("a", b"#" * 40_000, "quota/maxsize")],
+)
+def test_cyruss_refusals_are_told_apart_too(cyrus_source: Sieve, name: str, content: bytes, code: str) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        cyrus_source.write(name, content)
+    assert caught.value.code == code
+
+
+def test_cyrus_lists_quotes_as_they_are_and_stays_in_step(cyrus_source: Sieve) -> None:
+    cyrus_source.write('say "hi"', b"keep;")
+    cyrus_source.write("plain", b"discard;")
+    ((other, _),) = [row for row in cyrus_source.scripts() if row[0] != "plain"]
+    assert cyrus_source.read_all(["plain", other])["plain"] == b"discard;"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {}, {"isEnabled": True}, {"isEnabled": True, "subject": 'ü "', "textBody": '.\n"\\'},
+        {"isEnabled": True, "fromDate": "2020-01-01T00:00:00Z", "toDate": "2090-01-01T00:00:00Z", "htmlBody": "<p>ü"},
+    ],
+)  # fmt: skip
+def test_the_scripts_that_a_vacation_response_makes_are_taken_by_cyrus(
+    cyrus_source: Sieve, values: dict[str, Any]
+) -> None:
+    from jmapplug.capabilities.sieve import force
+    from jmapplug.capabilities.vacationresponse import script
+
+    wanted = script.Vacation(**values)
+    cyrus_source.write(force.VACATION, script.render(wanted, ["ann@example.org"]))
+    cyrus_source.write(force.MASTER, force.master("mine", 'my "other"'))
+    cyrus_source.activate(force.MASTER)
+    assert script.parse(cyrus_source.read(force.VACATION)) == wanted
+    assert force.parse_master(cyrus_source.read(force.MASTER)) == ("mine", 'my "other"')
 
 
 @pytest.fixture

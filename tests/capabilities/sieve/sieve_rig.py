@@ -101,6 +101,7 @@ class Rig:
         )  # fmt: skip
         self.service = self.account.services[URN] = SieveService(self.account)
         self.created: dict[str, str] = {}
+        self.identities: list[str] = []
         self._blobs = found.blobs
 
     def close(self) -> None:
@@ -130,6 +131,8 @@ class Rig:
         """The response; an error is a MethodError."""
 
         def invoke(other: str, more: dict[str, Any]) -> dict[str, Any]:
+            if other == "Identity/get":
+                return {"list": [{"id": str(n), "email": each} for n, each in enumerate(self.identities)]}
             return self.call(other, **more)
 
         call = Call(name, "acc", self.account, Limits(), self.created, frozenset(), invoke=invoke)

@@ -115,6 +115,13 @@ def test_a_message_is_answered_while_it_is_on_and_kept(rig: Rig, arrive: Arrive)
     assert dict(rig.other.scripts()) == {VACATION: False}
 
 
+def test_mail_to_an_alias_is_answered_and_mail_to_somebody_else_is_not(rig: Rig, arrive: Arrive) -> None:
+    rig.identities = [rig.user.upper(), "sales@example.org", "*@example.org"]
+    rig.respond(isEnabled=True, textBody="x")
+    assert arrive(to="sales@example.org") is not None
+    assert arrive(to="a-list@example.org") is None
+
+
 def test_without_subject_and_body_there_are_sensible_ones(rig: Rig, arrive: Arrive) -> None:
     rig.respond(isEnabled=True)
     sent = arrive("Lunch?")
