@@ -24,6 +24,8 @@ _TITLE = "# Made by jmapplug from VacationResponse/set; what is changed here by 
 _DIGEST = "#digest "
 _JSON = "#json "
 _CHUNK = 900
+_LONGEST = 900
+"""Octets of a line of text as it is; RFC 5322 §2.1.1 allows 998 in a message."""
 DEFAULT_TEXT = "This is an automatic reply: I am away, and will read your message when I am back."
 
 
@@ -95,11 +97,14 @@ def _action(vacation: Vacation, addresses: Sequence[str]) -> list[str]:
     parts = ["vacation", ":addresses", f"[{', '.join(map(quoted, addresses))}]"]
     if vacation.subject is not None:
         parts += [":subject", quoted(_one_line(vacation.subject))]
-    if vacation.htmlBody is None:
-        parts.append(quoted(DEFAULT_TEXT if vacation.textBody is None else vacation.textBody))
+    text = DEFAULT_TEXT if vacation.textBody is None else vacation.textBody
+    if vacation.htmlBody is not None:
+        text = html_to_text(vacation.htmlBody) if vacation.textBody is None else text
+        parts += [":mime", quoted(_mime(text, vacation.htmlBody))]
+    elif any(len(line.encode("utf-8", "replace")) > _LONGEST for line in text.splitlines()):
+        parts += [":mime", quoted(_mime(text))]
     else:
-        text = html_to_text(vacation.htmlBody) if vacation.textBody is None else vacation.textBody
-        parts += [":mime", quoted(_both(text, vacation.htmlBody))]
+        parts.append(quoted(text))
     action = " ".join(parts) + ";"
     tests = [
         *([_not_before(vacation.fromDate)] if vacation.fromDate else []),
@@ -125,13 +130,14 @@ def _one_line(text: str) -> str:
     return "".join(" " if char < " " or char in "\x7f\x85\u2028\u2029" else char for char in text)
 
 
-def _both(text: str, html: str) -> str:
-    """A MIME entity (RFC 5230 §4.3): both forms, 7-bit, so that nothing on the way has to touch it."""
+def _mime(text: str, html: str | None = None) -> str:
+    """A MIME entity (RFC 5230 §4.3): 7-bit and in short lines, so that nothing on the way has to touch it."""
     message = EmailMessage(policy=policy.SMTP)
     message.set_content(_clean(text), cte="base64")
-    message.add_alternative(_clean(html), subtype="html", cte="base64")
-    # The same values make the same script.
-    message.set_boundary("=_" + hashlib.sha256(f"{text}\0{html}".encode("utf-8", "replace")).hexdigest()[:32])
+    if html is not None:
+        message.add_alternative(_clean(html), subtype="html", cte="base64")
+        # The same values make the same script.
+        message.set_boundary("=_" + hashlib.sha256(f"{text}\0{html}".encode("utf-8", "replace")).hexdigest()[:32])
     del message["MIME-Version"]
     return message.as_bytes().decode("ascii")
 

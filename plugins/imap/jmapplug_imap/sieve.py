@@ -28,6 +28,8 @@ FRESH = 2.0
 PROBE = Timeouts(connect=1.5, command=5)
 """While an account is being made and nobody said that there is a ManageSieve server at all."""
 TRIAL = Timeouts(connect=10, command=20)
+QUEUE_DEADLINE = 60.0
+"""Seconds to wait for the connection while others use it."""
 AT_ONCE = 16
 """Scripts asked for in one round trip."""
 SPARE = "jmapplug-check-"
@@ -131,21 +133,27 @@ class Sieve:
 
     def _run(self, work: Callable[[ManageSieve], T]) -> T:
         """Nothing is tried twice: a connection that may have died at rest is asked before it is used."""
-        with self._turn:
+        if not self._turn.acquire(timeout=QUEUE_DEADLINE):
+            raise UpstreamError("the ManageSieve server is too slow: others wait for it already")
+        try:
             if self._closed:
                 raise UpstreamError("this account's session is closed", temporary=False)
-            connection = self._alive()
-            try:
-                return work(connection)
-            except CommandNo:
-                raise
-            except BaseException:
-                # Half an answer may still be in it.
-                self._drop()
-                raise
-            finally:
-                self._used_at = self._clock()
-                self._close_later()
+            return self._once(self._alive(), work)
+        finally:
+            self._turn.release()
+
+    def _once(self, connection: ManageSieve, work: Callable[[ManageSieve], T]) -> T:
+        try:
+            return work(connection)
+        except CommandNo:
+            raise
+        except BaseException:
+            # Half an answer may still be in it.
+            self._drop()
+            raise
+        finally:
+            self._used_at = self._clock()
+            self._close_later()
 
     def _alive(self) -> ManageSieve:
         connection = self._connection

@@ -182,6 +182,13 @@ def test_a_long_text_is_sent_whole(rig: Rig, arrive: Arrive) -> None:
     assert text(arrive()) == long.rstrip("\n")
 
 
+def test_a_long_line_is_sent_whole_in_lines_that_mail_can_carry(rig: Rig, arrive: Arrive) -> None:
+    long = "wörter " * 2000 + '." \\'
+    rig.respond(isEnabled=True, textBody=long)
+    sent = arrive()
+    assert text(sent) == long and max(map(len, (sent or b"").splitlines())) < 998
+
+
 def test_a_text_that_is_too_long_for_the_server_is_told_and_nothing_changes(rig: Rig) -> None:
     rig.respond(isEnabled=True, textBody="x")
     assert rig.respond(textBody="y" * 200_000)["type"] == "tooLarge"
