@@ -103,7 +103,7 @@ class Cyrus:
 
     def new_user(self) -> str:
         """A fresh account's login name; its first login makes the special-use folders."""
-        local = f"user{os.getpid()}x{next(self._names)}"
+        local = f"cyrus{os.getpid()}x{next(self._names)}"
         _add_password(self.folder, local, DOMAIN)
         user = f"{local}@{DOMAIN}"
         self.imap(user).logout()

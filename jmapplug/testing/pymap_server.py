@@ -30,7 +30,7 @@ class Pymap:
 
     def new_user(self) -> str:
         """A fresh account's login name."""
-        name = f"user{os.getpid()}x{next(self._names)}@example.org"
+        name = f"pymap{os.getpid()}x{next(self._names)}@example.org"
         mailserver.add_user(self.folder, name, self.password)
         return name
 

@@ -119,3 +119,38 @@ def test_blobs_are_not_copied_within_one_account_nor_from_a_foreign_one(alice: C
     assert alice.error("Blob/copy", fromAccountId="somebody", blobIds=[put])["type"] == "fromAccountNotFound"
     assert alice.error("Blob/copy", blobIds=[put])["type"] == "invalidArguments"
     assert alice.error("Blob/copy", fromAccountId="somebody", blobIds="x")["type"] == "invalidArguments"
+
+
+def test_an_inline_blob_becomes_an_email_in_the_same_request(alice: Client) -> None:
+    text = "Subject: inline import\r\n\r\nHello"
+    create = {"b1": {"data": [{"data:asText": text}], "type": "message/rfc822"}}
+    email = {"blobId": "#b1", "mailboxIds": {alice.mailbox("archive"): True}}
+    _, (_, imported, _), (_, got, _) = alice.request(
+        ("Blob/upload", {"create": create}),
+        ("Email/import", {"emails": {"e": email}}),
+        ("Email/get", {"ids": ["#e"], "properties": ["subject", "size"]}),
+        using=BLOB,
+    )
+    assert imported["notCreated"] is None
+    assert (got["list"][0]["subject"], got["list"][0]["size"]) == ("inline import", len(text))
+
+
+def test_an_inline_blob_becomes_an_attachment_in_the_same_request(alice: Client) -> None:
+    create = {"b1": {"data": [{"data:asBase64": "AAEC"}, {"data:asText": "x"}], "type": "application/x-test"}}
+    email = {
+        "mailboxIds": {alice.mailbox("drafts"): True},
+        "subject": "with attachment",
+        "bodyValues": {"t": {"value": "see attachment"}},
+        "textBody": [{"partId": "t", "type": "text/plain"}],
+        "attachments": [{"blobId": "#b1", "type": "application/x-test", "name": "a.bin"}],
+    }
+    responses = alice.request(
+        ("Blob/upload", {"create": create}),
+        ("Email/set", {"create": {"e": email}}),
+        ("Email/get", {"ids": ["#e"], "properties": ["attachments"]}),
+        using=BLOB,
+    )
+    assert responses[1][1]["notCreated"] is None
+    (attachment,) = responses[2][1]["list"][0]["attachments"]
+    (record,) = call(alice, "Blob/get", ids=[attachment["blobId"]], properties=["data:asBase64"])["list"]
+    assert record["data:asBase64"] == "AAECeA=="
