@@ -1,0 +1,270 @@
+"""Sending over HTTP: a real worker, a real Dovecot, a real SMTP server that delivers before it answers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jmapplug.testing import smtp_server
+from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.ports import accepts, free_ports, stop, wait_until
+from jmapplug.testing.proxy import USING, Client, Proxy
+from jmapplug.testing.smtp_server import SmtpServer
+
+URN = "urn:ietf:params:jmap:submission"
+WITH = (*USING, URN)
+
+
+@pytest.fixture(scope="module")
+def smtp(dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmtpServer]:
+    arguments = ("--lmtp", f"{dovecot.host}:{dovecot.lmtp_port}", "--auth", f"*:{dovecot.password}")
+    server = smtp_server.start(tmp_path_factory.mktemp("outbox"), *arguments)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def service() -> Iterator[Proxy]:
+    """A service of its own, for tests that kill and restart."""
+    made = Proxy(JMAP_SYNC_INTERVAL="2", JMAP_IDLE_TIMEOUT="1")
+    yield made
+    made.stop()
+
+
+class Person:
+    """An account with one draft, and how it sends it."""
+
+    def __init__(self, proxy: Proxy, server: Dovecot, smtp: SmtpServer, account: str) -> None:
+        self.proxy, self.server, self.account = proxy, server, account
+        self.user = server.new_user()
+        with server.imap(self.user) as imap:
+            header = f"From: <{self.user}>\r\nTo: <{self.user}>\r\nBcc: secret@example.com\r\nSubject: Hello\r\n"
+            assert imap.append("Drafts", r"(\Draft \Seen)", "", f"{header}\r\nText.\r\n".encode())[0] == "OK"
+        self.client: Client = proxy.add(account, server, self.user, **smtp.settings)
+        proxy.settled(account)
+        self.email = self.client.call("Email/query", filter={"inMailbox": self.client.mailbox("drafts")})["ids"][0]
+        (one,) = self.request("Identity/get", ids=None)[0]["list"]
+        self.identity = one["id"]
+
+    def request(self, name: str, **args: Any) -> list[dict[str, Any]]:
+        """The responses to one call, those of implicit calls too."""
+        return [answer for _, answer, _ in self.client.request((name, args), using=WITH)]
+
+    def send(self, *to: str, hold: int = 0, **more: Any) -> list[dict[str, Any]]:
+        record: dict[str, Any] = {"identityId": self.identity, "emailId": self.email}
+        if to:
+            record["envelope"] = {"rcptTo": [{"email": each} for each in to]}
+        if hold:
+            sender = {"email": self.user, "parameters": {"HOLDFOR": str(hold)}}
+            record["envelope"] = {"mailFrom": sender, "rcptTo": [{"email": each} for each in to]}
+        return self.request("EmailSubmission/set", create={"k": record}, **more)
+
+    def submission(self, id_: str) -> dict[str, Any]:
+        (one,) = self.request("EmailSubmission/get", ids=[id_])[0]["list"]
+        return one
+
+    def subjects(self, folder: str) -> int:
+        with self.server.imap(self.user) as imap:
+            return int((imap.select(folder)[1][0] or b"0").decode())
+
+
+@pytest.fixture
+def ada(proxy: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str) -> Person:
+    return Person(proxy, dovecot, smtp, account_name)
+
+
+def taken(smtp: SmtpServer, user: str) -> list[smtp_server.Taken]:
+    return [each for each in smtp.taken if each.mail_from == user]
+
+
+# --- a send ----------------------------------------------------------------------------------------------------------
+
+
+def test_mailing_oneself_through_a_server_that_delivers_before_it_answers_does_not_hang(
+    ada: Person, smtp: SmtpServer
+) -> None:
+    client = ada.client
+    drafts, sent = client.mailbox("drafts"), client.mailbox("sent")
+    patch = {f"mailboxIds/{drafts}": None, f"mailboxIds/{sent}": True, "keywords/$draft": None}
+    answer, *implicit = ada.send(onSuccessUpdateEmail={"#k": patch})
+    made = answer["created"]["k"]
+    assert made["undoStatus"] == "final"
+    assert {each["delivered"] for each in made["deliveryStatus"].values()} == {"unknown"}
+    (one,) = taken(smtp, ada.user)
+    assert set(one.rcpt_tos) == {ada.user, "secret@example.com"}
+    assert b"Bcc" not in one.content
+    assert one.user == ada.user
+    assert ada.subjects("INBOX") == 1
+    assert len(implicit) == 1
+    assert implicit[0]["updated"], implicit
+    # The stored copy keeps its Bcc, and is in Sent now.
+    ada.proxy.sync(ada.account)
+    (email,) = client.call("Email/get", ids=[ada.email], properties=["mailboxIds", "keywords", "bcc"])["list"]
+    assert email["mailboxIds"] == {sent: True}
+    assert email["bcc"] == [{"name": None, "email": "secret@example.com"}]
+    assert "$draft" not in email["keywords"]
+
+
+def test_a_refused_recipient_is_told_at_once_and_the_draft_stays(ada: Person, smtp: SmtpServer) -> None:
+    answer, *implicit = ada.send("reject1@example.com", onSuccessDestroyEmail=["#k"])
+    error = answer["notCreated"]["k"]
+    assert (error["type"], error["invalidRecipients"]) == ("invalidRecipients", ["reject1@example.com"])
+    assert error["description"] == "550 5.1.1 No such user here"
+    assert implicit == []
+    assert ada.subjects("Drafts") == 1
+
+
+def test_some_refused_recipients_are_in_the_delivery_status(ada: Person) -> None:
+    made = ada.send("reject1@example.com", "eve@example.com")[0]["created"]["k"]
+    replies = {email: (each["delivered"], each["smtpReply"]) for email, each in made["deliveryStatus"].items()}
+    assert replies == {
+        "reject1@example.com": ("no", "550 5.1.1 No such user here"),
+        "eve@example.com": ("unknown", "250 2.1.5 Ok"),
+    }
+
+
+def test_a_message_without_an_answer_is_unknown(ada: Person, smtp: SmtpServer) -> None:
+    made = ada.send("cutafter@example.com")[0]["created"]["k"]
+    (status,) = made["deliveryStatus"].values()
+    assert status["delivered"] == "unknown"
+    assert made["undoStatus"] == "final"
+    assert len(taken(smtp, ada.user)) == 1
+
+
+def test_the_session_tells_what_can_be_sent(ada: Person, proxy: Proxy, dovecot: Dovecot) -> None:
+    ada.send("eve@example.com")
+
+    def value() -> dict[str, Any]:
+        session = ada.client.send("GET", "/session").json
+        found: dict[str, Any] = session["accounts"][ada.account]["accountCapabilities"].get(URN, {})
+        return found
+
+    wait_until(lambda: "DSN" in value().get("submissionExtensions", {}), "the worker reports")
+    assert value() == {
+        "maxDelayedSend": 30 * 86_400,
+        "submissionExtensions": {"FUTURERELEASE": ["2592000"], "SIZE": ["50000000"], "DSN": [], "SMTPUTF8": []},
+    }
+    user, account = dovecot.new_user(), f"{ada.account}x"
+    reader = proxy.add(account, dovecot, user)
+    assert URN not in reader.send("GET", "/session").json["accounts"][account]["accountCapabilities"]
+    ((name, answer, _),) = reader.request(("Identity/get", {}), using=WITH)
+    assert (name, answer["type"]) == ("error", "accountNotSupportedByMethod")
+
+
+def test_an_account_whose_smtp_is_wrong_still_reads_mail_and_says_so(
+    proxy: Proxy, dovecot: Dovecot, account_name: str
+) -> None:
+    user, (port,) = dovecot.new_user(), free_ports(1)
+    body = {
+        "accountid": account_name, "email": user, "password": dovecot.password, "imapHost": dovecot.host,
+        "imapPort": dovecot.port, "imapSSL": 0, "smtpHost": "127.0.0.1", "smtpPort": port, "smtpSSL": 0,
+    }  # fmt: skip
+    reply = proxy.management.send("POST", "/api/accounts", body)
+    assert reply.status == 201
+    assert "sending does not work" in reply.json["warning"]
+    assert dovecot.password not in reply.json["warning"]
+    proxy.settled(account_name)
+    assert proxy.client(account_name, user, dovecot.password).mailbox("inbox")
+
+
+# --- and whatever dies -----------------------------------------------------------------------------------------------
+
+
+def test_killed_while_the_server_holds_its_answer_nothing_is_sent_again(
+    service: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
+) -> None:
+    ada = Person(service, dovecot, smtp, account_name)
+    answers: list[Any] = []
+
+    def send() -> None:
+        try:
+            answers.append(ada.client.send("POST", "/jmap", _request(ada)).json["methodResponses"])
+        except (OSError, http.client.HTTPException) as error:
+            answers.append(error)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    held, release = smtp.outbox / "held", smtp.outbox / "release"
+    try:
+        wait_until(held.exists, "the server has the message")
+        os.kill(service.worker_pid(account_name), signal.SIGKILL)
+        sending.join(30)
+        ((name, _, _),) = answers[0]
+        assert name == "error"
+    finally:
+        release.touch()
+    client = service.client(account_name, ada.user, dovecot.password)
+    ((_, found, _),) = client.request(("EmailSubmission/get", {}), using=WITH)
+    (one,) = found["list"]
+    assert one["undoStatus"] == "final"
+    (status,) = one["deliveryStatus"].values()
+    assert status["delivered"] == "unknown"
+    assert "not known" in status["smtpReply"]
+    assert len(taken(smtp, ada.user)) == 1
+    for path in (held, release):
+        path.unlink()
+
+
+def _request(ada: Person) -> dict[str, Any]:
+    record = {
+        "identityId": ada.identity,
+        "emailId": ada.email,
+        "envelope": {"rcptTo": [{"email": "slow@example.com"}]},
+    }
+    args = {"accountId": ada.account, "create": {"k": record}}
+    return {"using": list(WITH), "methodCalls": [["EmailSubmission/set", args, "0"]]}
+
+
+def test_a_message_that_is_due_later_goes_out_though_nobody_asks(
+    service: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
+) -> None:
+    ada = Person(service, dovecot, smtp, account_name)
+    made = ada.send("eve@example.com", hold=4)[0]["created"]["k"]
+    assert made["undoStatus"] == "pending"
+    worker = service.worker_pid(account_name)
+    # The service would let an idle worker go after a second.
+    wait_until(lambda: bool(taken(smtp, ada.user)), "the message is sent")
+    assert service.worker_pid(account_name) == worker
+
+
+def test_a_message_that_is_due_later_survives_a_restart_of_the_service(
+    service: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
+) -> None:
+    ada = Person(service, dovecot, smtp, account_name)
+    ada.send("eve@example.com", hold=3)
+    os.kill(service.worker_pid(account_name), signal.SIGKILL)
+    stop(service.process)
+    wait_until(lambda: not accepts(service.mgmt), "the service has ended")
+    service.start()
+    wait_until(lambda: bool(taken(smtp, ada.user)), "the message is sent", 30)
+    client = service.client(account_name, ada.user, dovecot.password)
+    wait_until(lambda: _undo(client) == "final", "the record says so")
+    assert len(taken(smtp, ada.user)) == 1
+
+
+def _undo(client: Client) -> str:
+    ((_, found, _),) = client.request(("EmailSubmission/get", {}), using=WITH)
+    return str(found["list"][0]["undoStatus"])
+
+
+def test_a_server_that_is_away_is_no_reason_to_lose_the_message(
+    proxy: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
+) -> None:
+    ada = Person(proxy, dovecot, smtp, account_name)
+    down = smtp.outbox / "down"
+    down.touch()
+    try:
+        made = ada.send("eve@example.com")[0]["created"]["k"]
+        assert made["undoStatus"] == "pending"
+        assert made["deliveryStatus"]["eve@example.com"]["delivered"] == "queued"
+        canceled = ada.request("EmailSubmission/set", update={made["id"]: {"undoStatus": "canceled"}})[0]
+        assert made["id"] in canceled["updated"]
+    finally:
+        down.unlink()
+    assert taken(smtp, ada.user) == []
