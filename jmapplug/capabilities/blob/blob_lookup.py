@@ -1,8 +1,7 @@
 """Blob/lookup (RFC 9404 §4.3): which records lead to a blob.
 
-The types of this service that refer to blobs are those of mail: a message's blob (``m-<email>``) and its parts'
-(``p-<email>-<section>``) belong to one Email, its Thread and its Mailboxes. An upload belongs to no record: what is
-made of it has blobs of its own.
+A message's blob (``m-<email>``) and its parts' (``p-<email>-<section>``) belong to one Email, its Thread and its
+Mailboxes; a Sieve script names its own. An upload belongs to no record: what is made of it has blobs of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from jmapplug.jmap.checks import is_string, list_of
 from jmapplug.jmap.errors import MethodError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
 
-MAIL = "urn:ietf:params:jmap:mail"
-TYPES = {"Email": MAIL, "Thread": MAIL, "Mailbox": MAIL}
+MAIL, SIEVE = "urn:ietf:params:jmap:mail", "urn:ietf:params:jmap:sieve"
+TYPES = {"Email": MAIL, "Thread": MAIL, "Mailbox": MAIL, "SieveScript": SIEVE}
 """Data type → the capability that must be in ``using`` for it."""
 
 _ARGUMENTS = frozenset({"accountId", "typeNames", "ids"})
@@ -33,7 +32,10 @@ def lookup(call: Call, args: Args) -> Reply:
     for name in args.keys() - _ARGUMENTS:
         raise invalid_arguments(f"Unknown argument: {name[:100]}", name[:100])
     types, ids = _types(call, args.get("typeNames")), wanted_ids(call, args)
-    owners = _owners(call, ids) if types else {}
+    owners = _of_mail(call, ids) if MAIL in {TYPES[name] for name in types} else {}
+    if "SieveScript" in types:
+        for blob_id, scripts in _of_scripts(call, ids).items():
+            owners.setdefault(blob_id, {})["SieveScript"] = scripts
     found = []
     for blob_id in ids:
         # RFC 9404 §4.3: nothing told of a blob is told the same way whether it exists or not.
@@ -42,20 +44,39 @@ def lookup(call: Call, args: Args) -> Reply:
     return {"accountId": call.account_id, "list": found, "notFound": []}
 
 
-def _owners(call: Call, ids: list[str]) -> dict[str, dict[str, list[str]]]:
+def _of_mail(call: Call, ids: list[str]) -> dict[str, dict[str, list[str]]]:
     """Blob id → the records of each type, for those that belong to an Email that is there."""
     emails = {blob_id: match[1] for blob_id in ids if (match := _OF_EMAIL.fullmatch(blob_id))}
     if not emails:
         return {}
     asked = {"ids": sorted(set(emails.values())), "properties": _PROPERTIES, "bodyProperties": _PART}
-    # Values of a Reply may be JSON already.
-    emails_found = msgspec.json.decode(msgspec.json.encode(call.invoke("Email/get", asked)["list"]))
-    records = {email["id"]: email for email in emails_found}
+    records = {email["id"]: email for email in _listed(call, "Email/get", asked)}
     return {
         blob_id: _matched(records[email_id])
         for blob_id, email_id in emails.items()
         if email_id in records and _leads_to(records[email_id], blob_id)
     }
+
+
+def _of_scripts(call: Call, ids: list[str]) -> dict[str, list[str]]:
+    """Blob id → the scripts with that content."""
+    try:
+        scripts = _listed(call, "SieveScript/get", {"ids": None, "properties": ["blobId"]})
+    except MethodError as error:
+        if error.type == "serverUnavailable":
+            raise
+        # An account without Sieve has no scripts.
+        return {}
+    found: dict[str, list[str]] = {}
+    for script in scripts:
+        if script["blobId"] in ids:
+            found.setdefault(script["blobId"], []).append(script["id"])
+    return found
+
+
+def _listed(call: Call, name: str, args: Args) -> list[dict[str, Any]]:
+    # Values of a Reply may be JSON already.
+    return msgspec.json.decode(msgspec.json.encode(call.invoke(name, args)["list"]), type=list[dict[str, Any]])
 
 
 def _matched(email: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -154,3 +154,28 @@ def test_an_inline_blob_becomes_an_attachment_in_the_same_request(alice: Client)
     (attachment,) = responses[2][1]["list"][0]["attachments"]
     (record,) = call(alice, "Blob/get", ids=[attachment["blobId"]], properties=["data:asBase64"])["list"]
     assert record["data:asBase64"] == "AAECeA=="
+
+
+def test_lookup_tells_the_sieve_scripts_with_that_content(proxy: Proxy, dovecot_sieve: Dovecot) -> None:
+    sieve = (*BLOB, "urn:ietf:params:jmap:sieve")
+    port = {"sieveHost": dovecot_sieve.host, "sievePort": dovecot_sieve.sieve_port, "sieveSSL": 0}
+    client = proxy.add("blob-sieve", dovecot_sieve, dovecot_sieve.new_user(), **port)
+    create = {"b": {"data": [{"data:asText": "keep;\r\n"}]}}
+    _, (_, made, _) = client.request(
+        ("Blob/upload", {"create": create}),
+        ("SieveScript/set", {"create": {"s": {"name": "mine", "blobId": "#b"}}}),
+        using=sieve,
+    )
+    script = made["created"]["s"]
+    lookup = {"typeNames": ["SieveScript", "Email"], "ids": [script["blobId"], "s-none"]}
+    ((_, answer, _),) = client.request(("Blob/lookup", lookup), using=sieve)
+    assert [each["matchedIds"] for each in answer["list"]] == [
+        {"SieveScript": [script["id"]], "Email": []},
+        {"SieveScript": [], "Email": []},
+    ]
+
+
+def test_an_account_without_sieve_has_no_scripts_to_look_into(alice: Client) -> None:
+    lookup = {"typeNames": ["SieveScript"], "ids": ["s-none"]}
+    ((_, answer, _),) = alice.request(("Blob/lookup", lookup), using=(*BLOB, "urn:ietf:params:jmap:sieve"))
+    assert answer["list"] == [{"id": "s-none", "matchedIds": {"SieveScript": []}}]
