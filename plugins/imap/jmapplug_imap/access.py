@@ -20,6 +20,8 @@ from jmapplug_imap.protocol.responses import MailboxStatus
 from jmapplug_imap.protocol.selecting import Selected
 
 T = TypeVar("T")
+OUTDATED = frozenset({"expungeissued", "serverbug"})
+"""What servers answer in a view of a folder that was expunged, or deleted and made again (Dovecot 2.3), elsewhere."""
 SLICE = 0.004
 """Seconds of background work between two looks at what else there is to do."""
 
@@ -83,12 +85,13 @@ class Access:
         In a view that has been open for a while a message that came since does not exist yet: what is missing there
         must be asked for again after a NOOP. Raises FolderRefused, FolderReplaced.
         """
-        wire = to_wire(connection, key)
-        if connection.selected == wire:
+        known = self.validity.get(key)
+        # A view from before the folder was replaced shows other messages under the UIDs of today.
+        same = known is None or connection.uidvalidity in (None, known)
+        if connection.selected == to_wire(connection, key) and same:
             return False
         # EXAMINE: reading must not take \Recent from a client that still cares.
         selected = self.select(connection, key, read_only=True)
-        known = self.validity.get(key)
         if known is not None and selected.uidvalidity != known:
             raise FolderReplaced("a folder was replaced upstream", code="uidvalidity")
         return True
@@ -98,7 +101,7 @@ class Access:
 
         Whether the view is a fresh one, as :meth:`read`. Raises FolderRefused, FolderReplaced.
         """
-        fresh = connection.selected != to_wire(connection, key)
+        fresh = connection.selected != to_wire(connection, key) or connection.uidvalidity != validity
         if fresh:
             self.select(connection, key, read_only=True)
         self._check(connection, validity)
@@ -109,13 +112,37 @@ class Access:
 
         Raises FolderRefused, FolderReplaced, FolderReadOnly.
         """
-        fresh = connection.selected != to_wire(connection, key) or connection.read_only
+        fresh = connection.selected != to_wire(connection, key) or connection.uidvalidity != validity
+        fresh = fresh or connection.read_only
         if fresh:
             self.select(connection, key, read_only=False)
         self._check(connection, validity)
         if connection.read_only:
             raise FolderReadOnly("the folder is read-only", code="noperm", temporary=False)
         return fresh
+
+    def inside(
+        self,
+        connection: Connection,
+        key: bytes,
+        validity: int,
+        work: Callable[[bool], T],
+        writing: bool = True,
+    ) -> T:
+        """``work(fresh)`` with the folder open as by :meth:`write` or :meth:`view`.
+
+        A refusal that only speaks of an outdated view is followed by another try in a new one; ``work`` must be safe to
+        repeat after such a refusal. Raises as those two, and what ``work`` raises.
+        """
+        opened = self.write if writing else self.view
+        fresh = opened(connection, key, validity)
+        try:
+            return work(fresh)
+        except CommandNo as error:
+            if fresh or error.code not in OUTDATED:
+                raise
+        connection.selected = None
+        return work(opened(connection, key, validity))
 
     def _check(self, connection: Connection, validity: int) -> None:
         # RFC 9051 §2.3.1.1: under another UIDVALIDITY these UIDs may be other messages.

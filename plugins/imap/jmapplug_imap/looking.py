@@ -144,15 +144,15 @@ def arrived(
 
     Raises UpstreamError where the folder is not the same any more.
     """
-    if where.uidvalidity is None:
-        raise UpstreamError("the server does not tell a folder's UIDVALIDITY", code=UNSURE)
+    if where.uidvalidity is None or where.uidnext is None:
+        raise UpstreamError("the server does not tell a folder's UIDVALIDITY and UIDNEXT", code=UNSURE)
     try:
         fresh = access.view(connection, key, where.uidvalidity)
     except FolderReplaced as error:
         raise UpstreamError("the target folder was replaced meanwhile", code=UNSURE) from error
     if not fresh:
         connection.noop()
-    first = where.uidnext or 1
+    first = where.uidnext
     by_id = bool(wanted) and all(mark.server_id for mark in wanted)
     items = mark_items(access.features.id_scheme) if by_id else ["UID", *CONTENT]
     rows = [row for row in connection.fetch_all(f"{first}:*", items) if row.uid >= first]

@@ -155,8 +155,10 @@ class Pool:
         connection = self._alive(lane)
         try:
             result = work(connection)
-        except (CommandNo, CommandBad):
+        except (CommandNo, CommandBad) as error:
             lane.used_at = self._clock()
+            if error.code == "serverbug":  # what it thinks that is open need not be there any more
+                self._forget(lane)
             raise
         except BaseException:
             self._forget(lane)

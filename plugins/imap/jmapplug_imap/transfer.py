@@ -76,18 +76,19 @@ class _Transfer:
     def work(self, connection: Connection) -> None:
         if self.begun and self.look(connection):
             return
-        fresh = self._open(connection)
-        try:
-            self._command(connection)
-        except CommandNo as error:
-            # RFC 5530: the view of the folder is older than the expunge of one of them; nothing was done.
-            if error.code != "expungeissued" or self.done:
-                raise
-            fresh = False
+        writing = self._verb == MOVE  # RFC 9051 §6.4.7: COPY leaves the source as it is
+
+        def transfer(fresh: bool) -> bool:
+            if self._left:  # an attempt that was refused may have moved some
+                self._command(connection)
+            return fresh
+
+        fresh = self._access.inside(connection, self._key, self._validity, transfer, writing)
         if self._left and not fresh:
             # In a view that has been open for a while, messages that came since do not exist yet. (A look at the target
             # may have left another folder selected.)
-            if not self._open(connection):
+            opened = self._access.write if writing else self._access.view
+            if not opened(connection, self._key, self._validity):
                 connection.noop()
             self._command(connection)
 
@@ -110,12 +111,6 @@ class _Transfer:
         if not self._access.view(connection, self._key, self._validity):
             connection.noop()
         return frozenset(row.uid for row in connection.fetch_all(uids, ["UID"]))
-
-    def _open(self, connection: Connection) -> bool:
-        """RFC 9051 §6.4.7: COPY leaves the source as it is; MOVE needs it open for writing."""
-        if self._verb == MOVE:
-            return self._access.write(connection, self._key, self._validity)
-        return self._access.view(connection, self._key, self._validity)
 
     def _command(self, connection: Connection) -> None:
         words = sets.compress(self._left)

@@ -5,8 +5,7 @@ Everything here may be done twice: after a cut it simply is, once, on a new conn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
@@ -15,11 +14,10 @@ from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Command, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
-from jmapplug_imap.protocol.errors import CommandError, CommandNo
+from jmapplug_imap.protocol.errors import CommandError
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.responses import Esearch, Search, Status, Vanished
 
-T = TypeVar("T")
 Flags = dict[int, tuple[str, ...]]
 _DELETED: list[Part] = ["\\Deleted"]
 
@@ -38,15 +36,17 @@ class Writing:
         wanted = [(sign, flags) for sign, flags in changes if flags]
 
         def work(connection: Connection) -> Flags:
-            fresh = self._access.write(connection, key, validity)
-            found = _twice(connection, lambda: _stored(connection, uids, wanted))
-            # In a view that has been open for a while, messages that came since do not exist yet: their flags are told
-            # (measured, Dovecot 2.3), but are as they were.
-            again = [uid for uid in uids if uid not in found or not _done(found[uid], wanted)]
-            if again and not fresh:
-                connection.noop()
-                found |= _stored(connection, again, wanted)
-            return found
+            def change(fresh: bool) -> Flags:
+                found = _stored(connection, uids, wanted)
+                # In a view that has been open for a while, messages that came since do not exist yet: their flags are
+                # told (measured, Dovecot 2.3), but are as they were.
+                again = [uid for uid in uids if uid not in found or not _done(found[uid], wanted)]
+                if again and not fresh:
+                    connection.noop()
+                    found |= _stored(connection, again, wanted)
+                return found
+
+            return self._access.inside(connection, key, validity, change)
 
         return self._access.run(work) if uids else {}
 
@@ -64,7 +64,10 @@ class Writing:
         """See MailSource.modseq."""
 
         def work(connection: Connection) -> tuple[int | None, tuple[str, ...]] | None:
-            if not self._access.view(connection, key, validity):
+            return self._access.inside(connection, key, validity, lambda fresh: ask(connection, fresh), writing=False)
+
+        def ask(connection: Connection, fresh: bool) -> tuple[int | None, tuple[str, ...]] | None:
+            if not fresh:
                 connection.noop()
             items: list[Part] = ["UID", "FLAGS", *(["MODSEQ"] if self._access.features.condstore else [])]
             found: tuple[int | None, tuple[str, ...]] | None = None
@@ -81,17 +84,12 @@ class Writing:
         """See MailSource.remove."""
 
         def work(connection: Connection) -> None:
-            fresh = self._access.write(connection, key, validity)
-            if not self._access.features.uidplus:
-                _removed_carefully(connection, uids, fresh)
-                return
-            left = _twice(connection, lambda: _removed(connection, uids))
-            if left and not fresh:
-                connection.noop()
-                left = _present(connection, left)
-                left = _removed(connection, left) if left else left
-            if left and _present(connection, left):
-                raise UpstreamError("the server does not remove messages")
+            if self._access.features.uidplus:
+                self._access.inside(connection, key, validity, lambda fresh: _removed_wholly(connection, uids, fresh))
+            else:
+                self._access.inside(
+                    connection, key, validity, lambda fresh: _removed_carefully(connection, uids, fresh)
+                )
 
         if uids:
             self._access.run(work)
@@ -109,7 +107,11 @@ class _Replacement:
         self._begun = self.modified = False
 
     def work(self, connection: Connection) -> tuple[str, ...] | None:
-        fresh = self._access.write(connection, self._key, self._validity)
+        return self._access.inside(
+            connection, self._key, self._validity, lambda fresh: self._replace(connection, fresh)
+        )
+
+    def _replace(self, connection: Connection, fresh: bool) -> tuple[str, ...] | None:
         if self._begun:
             now = _flags_now(connection, [self._uid]).get(self._uid)
             if now is not None and _same(now, self._names):
@@ -129,17 +131,6 @@ class _Replacement:
             raise outcome
         told = _told([outcome])
         return told[self._uid] if self._uid in told else _flags_now(connection, [self._uid]).get(self._uid)
-
-
-def _twice(connection: Connection, work: Callable[[], T]) -> T:
-    """RFC 5530 EXPUNGEISSUED: the view of the folder is older than another client's expunge; renewed, it works."""
-    try:
-        return work()
-    except CommandNo as error:
-        if error.code != "expungeissued":
-            raise
-    connection.noop()
-    return work()
 
 
 def _stored(connection: Connection, uids: Sequence[int], changes: Sequence[tuple[str, list[Part]]]) -> Flags:
@@ -198,6 +189,16 @@ def _modified(outcome: Result | CommandError) -> bool:
     return any(code is not None and code.name == "MODIFIED" for code in codes)
 
 
+def _removed_wholly(connection: Connection, uids: Sequence[int], fresh: bool) -> None:
+    left = _removed(connection, uids)
+    if left and not fresh:
+        connection.noop()
+        left = _present(connection, left)
+        left = _removed(connection, left) if left else left
+    if left and _present(connection, left):
+        raise UpstreamError("the server does not remove messages")
+
+
 def _removed(connection: Connection, uids: Sequence[int]) -> list[int]:
     """\\Deleted and UID EXPUNGE in one write; the UIDs of which the server did not say that they are gone."""
     words = list(sets.chunks(uids))
@@ -220,4 +221,3 @@ def _removed_carefully(connection: Connection, uids: Sequence[int], fresh: bool)
         deleted.update(sets.expand(row.all or ()))
     if deleted and deleted <= set(uids):
         connection.command("EXPUNGE")
-

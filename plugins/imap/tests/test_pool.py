@@ -250,3 +250,53 @@ def test_pauses_grow_and_end_growing() -> None:
         memory.failed(UpstreamError("down"))
         delays.append(memory.delay)
     assert delays[3] > delays[0] and max(delays) <= backoff.LONGEST and delays[-1] >= backoff.LONGEST * 0.8
+
+
+def test_each_connection_is_visited_when_its_user_is_done_with_it() -> None:
+    maker, order, release = Maker(), [], Event()
+    lanes = Pool(maker)
+    both = [gevent.spawn(lanes.run, lambda connection: gevent.idle(), background) for background in (True, False)]
+    gevent.joinall(both, timeout=5)
+
+    def history(connection: Any) -> None:
+        release.wait(5)
+        order.append("history")
+
+    busy = gevent.spawn(lanes.run, history, True)
+    gevent.idle()
+    waiting = gevent.spawn(lanes.run, lambda connection: order.append("next history"), True)
+    visitor = gevent.spawn(lanes.each, lambda connection: order.append(connection))
+    gevent.idle()
+    assert order == []
+    release.set()
+    gevent.joinall([busy, waiting, visitor], timeout=5, raise_error=True)
+    # The visit comes before who else waits for the lane: a deletion waits for it.
+    assert order[:2] == ["history", maker.made[0]] and set(order[2:]) == {"next history", maker.made[1]}
+
+
+def test_a_visit_makes_no_connection_and_survives_a_broken_one() -> None:
+    maker = Maker()
+    lanes = Pool(maker)
+    lanes.each(lambda connection: None)
+    assert maker.tries == 0
+    lanes.run(lambda connection: None)
+
+    def breaks(connection: Any) -> None:
+        raise ConnectionBroken("gone")
+
+    lanes.each(breaks)
+    assert maker.made[0].closed and len(maker.made) == 1
+
+
+def test_who_waits_for_a_lane_is_told_when_the_pool_closes() -> None:
+    lanes = Pool(Maker())
+    release = Event()
+    busy = gevent.spawn(lanes.run, lambda connection: release.wait(5), True)
+    gevent.idle()
+    visitor = gevent.spawn(lanes.each, lambda connection: None)
+    gevent.idle()
+    lanes.close()
+    with pytest.raises(UpstreamError):
+        visitor.get(timeout=5)
+    release.set()
+    busy.join(5)

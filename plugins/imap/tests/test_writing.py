@@ -281,3 +281,20 @@ def test_a_new_folder_is_there_though_list_has_lost_it(upstream: Upstream) -> No
         three = source.create_folder(None, f"Three{n}")
         validity = source.changes(three, None, list).point.uidvalidity
         assert validity and source.store(three, validity, [1], ["\\Seen"], []) == {}
+
+
+def test_a_view_from_before_the_folder_was_replaced_is_opened_anew(upstream: Upstream, tmp_path: Path) -> None:
+    source = upstream.source()
+    source.create_folder(None, "Box")
+    (answer,) = source.append(b"Box", [new_message(tmp_path, message("old"))])
+    old = answer.uidvalidity or 0
+    source.store(b"Box", old, [1], ["\\Seen"], [])  # open on our connection
+    upstream.delete(b"Box")
+    upstream.create("Box")
+    upstream.append(b"Box", message("new"))
+    with pytest.raises(UpstreamError) as caught:
+        source.store(b"Box", old, [1], ["\\Flagged"], [])
+    assert caught.value.code == "uidvalidity"
+    new = source.changes(b"Box", None, list)
+    assert [item.flags for item in new.new] == [()]
+    assert source.store(b"Box", new.point.uidvalidity, [1], ["\\Flagged"], []) == {1: ("\\Flagged",)}
