@@ -1,0 +1,94 @@
+"""A day on Cyrus: other ids, no previews, its own way with rights and special uses."""
+
+from __future__ import annotations
+
+import imaplib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jmapplug.testing.cyrus import Cyrus
+from jmapplug.testing.ports import wait_until
+from jmapplug.testing.proxy import Client, Proxy
+
+
+def message(number: int) -> bytes:
+    return f"From: a@b.c\r\nMessage-ID: <m{number}@x>\r\nSubject: s{number}\r\n\r\nHello number {number}\r\n".encode()
+
+
+@pytest.fixture
+def user(cyrus: Cyrus) -> str:
+    return cyrus.new_user()
+
+
+@pytest.fixture
+def other(cyrus: Cyrus, user: str) -> Iterator[imaplib.IMAP4]:
+    """Another client of the same mailbox, with five messages in it."""
+    client = cyrus.imap(user)
+    for number in range(5):
+        client.append("INBOX", "", "", message(number))
+    yield client
+    client.logout()
+
+
+@pytest.fixture
+def client(proxy: Proxy, cyrus: Cyrus, user: str, other: imaplib.IMAP4, account_name: str) -> Client:
+    made = proxy.add(account_name, cyrus, user)
+    proxy.settled(account_name)
+    return made
+
+
+def emails(client: Client, **filter_: Any) -> dict[str, str]:
+    """Subject → id."""
+    ids = client.call("Email/query", filter=filter_)["ids"]
+    return {each["subject"]: each["id"] for each in client.call("Email/get", ids=ids, properties=["subject"])["list"]}
+
+
+def test_mailboxes_have_their_roles_and_messages_their_previews(client: Client) -> None:
+    boxes = client.call("Mailbox/get", ids=None)["list"]
+    assert {box["role"] for box in boxes} == {"inbox", "drafts", "sent", "trash", "junk", "archive"}
+    ids = client.call("Email/query")["ids"]
+    previews = {each["preview"] for each in client.call("Email/get", ids=ids, properties=["preview"])["list"]}
+    assert previews == {f"Hello number {number}" for number in range(5)}
+    assert set(emails(client, text="number")) == {f"s{number}" for number in range(5)}
+
+
+def test_ids_stay_through_passes_moves_and_renames(client: Client, proxy: Proxy, other: imaplib.IMAP4) -> None:
+    boxes = client.call("Mailbox/get", ids=None)
+    before = emails(client)
+    proxy.sync(client.account)
+    assert client.call("Mailbox/get", ids=None) == boxes
+    made = client.call("Mailbox/set", create={"m": {"name": "Neu ü"}})["created"]["m"]["id"]
+    moved = {before["s0"]: {"mailboxIds": {made: True}, "keywords/$seen": True, "keywords/$label": True}}
+    assert client.call("Email/set", update=moved)["notUpdated"] is None
+    assert client.call("Mailbox/set", update={made: {"name": "Anders"}})["notUpdated"] is None
+    proxy.sync(client.account)
+    assert emails(client) == before
+    (found,) = client.call("Email/get", ids=[before["s0"]], properties=["keywords", "mailboxIds"])["list"]
+    assert (found["keywords"], found["mailboxIds"]) == ({"$seen": True, "$label": True}, {made: True})
+    assert other.select("Anders")[1] == [b"1"]
+    other.close()
+    assert client.call("Mailbox/set", destroy=[made], onDestroyRemoveEmails=True)["destroyed"] == [made]
+    assert b"Anders" not in b"".join(other.list()[1])
+
+
+def test_both_sides_see_what_the_other_one_does(client: Client, other: imaplib.IMAP4) -> None:
+    before = emails(client)
+    other.append("INBOX", "", "", message(9))
+    wait_until(lambda: "s9" in emails(client), "the new message is seen")
+    assert set(client.call("Email/set", destroy=[before["s1"], before["s2"]])["destroyed"]) == {
+        before["s1"],
+        before["s2"],
+    }
+    draft = {
+        "mailboxIds": {client.mailbox("drafts"): True},
+        "keywords": {"$draft": True},
+        "subject": "draft",
+        "bodyValues": {"t": {"value": "text"}},
+        "textBody": [{"partId": "t", "type": "text/plain"}],
+    }
+    assert client.call("Email/set", create={"d": draft})["notCreated"] is None
+    assert other.select("INBOX")[1] == [b"4"]
+    assert other.select("Drafts")[1] == [b"1"]
+    assert b"\\Draft" in other.fetch("1", "(FLAGS)")[1][0]
