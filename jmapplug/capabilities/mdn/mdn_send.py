@@ -173,6 +173,8 @@ def _draft(
         raise SetError("notFound", "There is no such Email, or nobody has asked for a notification of it.")
     if SENT in email["keywords"]:
         raise SetError("mdnAlreadySent", f"The keyword {SENT} is already present.")
+    if _left_over(call, email["id"]):
+        raise SetError("mdnAlreadySent", "The service ended while a notification was being sent; it may have arrived.")
     _permitted(mdn, email, recipients)
     address = _address(call, sender, mdn, email)
     mdn |= _server_set(email)
@@ -182,6 +184,12 @@ def _draft(
         mdn["textBody"] = f"Your message to {address} {TEXT[mdn['disposition']['type']]}"
     original = _original(call, service, email) if mdn["includeOriginalMessage"] else None
     return Draft(mdn, _row(service, sender, email, recipients), _header(mdn, sender, address, recipients), original)
+
+
+def _left_over(call: Call, email_id: str) -> bool:
+    """Whether a notification was under way when the worker died: the queue shows it then, as not known to be sent."""
+    ids = [each.id for each in sql.listed(call.account.store) if each.email_id == email_id]
+    return any(not row.envelope.mail_from.email for row in sql.visible(call.account.store, ids).values())
 
 
 def _permitted(mdn: report.Mdn, email: Mapping[str, Any], recipients: list[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -311,17 +313,45 @@ def test_what_is_no_notification_is_not_parsable(bob: Person) -> None:
     assert bob.error("MDN/parse", blobIds=[], properties=[])["type"] == "invalidArguments"
 
 
+def send_slowly(bob: Person, smtp: SmtpServer, email: str) -> tuple[threading.Thread, list[Any]]:
+    """A call that hangs where the mail server has the message and has not answered; its responses, later."""
+    for name in ("held", "release"):
+        (smtp.outbox / name).unlink(missing_ok=True)
+    answers: list[Any] = []
+    client = bob.proxy.client(bob.jmap.account, bob.address, bob.dovecot.password)
+    thread = threading.Thread(
+        target=lambda: answers.extend(client.request(("MDN/send", arguments(bob, email)), using=ALL))
+    )
+    thread.start()
+    wait_until((smtp.outbox / "held").exists, "the mail server has the message")
+    return thread, answers
+
+
+def arguments(bob: Person, email: str) -> dict[str, Any]:
+    record = {"forEmailId": email, "disposition": BY_HAND}
+    return {"identityId": bob.identity, "send": {"k": record}, "onSuccessUpdateEmail": {"#k": MARK}}
+
+
 def test_while_a_receipt_is_on_its_way_nobody_else_sends_one(bob: Person, smtp: SmtpServer) -> None:
     email = bob.receives(asked("slow@example.net"))
-    answers: list[dict[str, Any]] = []
-    first = threading.Thread(target=lambda: answers.append(bob.send(email)))
-    first.start()
-    wait_until((smtp.outbox / "held").exists, "the mail server has the message")
-    other = bob.proxy.client(bob.jmap.account, bob.address, bob.dovecot.password)
-    args = {"identityId": bob.identity, "send": {"k": {"forEmailId": email, "disposition": BY_HAND}}}
-    ((_, refused, _),) = other.request(("MDN/send", args | {"onSuccessUpdateEmail": {"#k": MARK}}), using=ALL)
-    assert refused["notSent"]["k"]["type"] == "mdnAlreadySent"
+    thread, answers = send_slowly(bob, smtp, email)
+    assert bob.send(email)["type"] == "mdnAlreadySent"
     (smtp.outbox / "release").touch()
-    first.join(30)
-    assert "type" not in answers[0]
+    thread.join(30)
+    assert answers[0][1]["notSent"] is None
     assert [taken.rcpt_tos for taken in smtp.taken].count(["slow@example.net"]) == 1
+
+
+def test_a_receipt_that_was_under_way_when_the_worker_died_is_not_sent_again(bob: Person, smtp: SmtpServer) -> None:
+    email = bob.receives(asked("slow-and-killed@example.net"))
+    thread, answers = send_slowly(bob, smtp, email)
+    os.kill(bob.proxy.worker_pid(bob.jmap.account), signal.SIGKILL)
+    thread.join(30)
+    (smtp.outbox / "release").touch()
+    assert answers[0][0] == "error"
+    assert bob.send(email)["type"] == "mdnAlreadySent"
+    (left,) = bob.call("EmailSubmission/get", ids=None)["list"]
+    (status,) = left["deliveryStatus"].values()
+    assert (left["emailId"], left["undoStatus"], status["delivered"]) == (email, "final", "unknown")
+    assert [taken.rcpt_tos for taken in smtp.taken].count(["slow-and-killed@example.net"]) == 1
+    assert bob.call("EmailSubmission/set", destroy=[left["id"]])["destroyed"] == [left["id"]]
