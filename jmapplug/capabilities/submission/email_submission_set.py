@@ -6,6 +6,7 @@ for all of them together. What is not answered by then goes on in the background
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +33,8 @@ from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Outcome, Record, resolved
 from jmapplug.mime.strip import strip_fields
 
+log = logging.getLogger(__name__)
+
 PATIENCE = 10.0
 """Seconds that a call waits for the servers' answers (mail-rules 36)."""
 INLINE = 256 * 1024
@@ -40,8 +43,9 @@ WANTED = ("blobId", "threadId", *envelopes.HEADERS.values())
 
 
 class Draft(NamedTuple):
-    """A creation that is checked: its row, and the message to copy."""
+    """A creation that is checked: as the client sent it, its row, and the message to copy."""
 
+    record: Record
     row: Submission
     message: Path
     immediate: bool
@@ -91,7 +95,6 @@ def _create_all(
 ) -> dict[str, str]:
     """Fills ``outcome``; the Email of each creation that succeeded."""
     emails = _emails(call, create.values())
-    done: dict[str, str] = {}
     waiting: dict[str, Draft] = {}
     try:
         for key, record in create.items():
@@ -99,15 +102,26 @@ def _create_all(
                 draft = _draft(call, service, record, emails)
                 _queue(service, draft)
                 waiting[key] = draft
+    except BaseException:
+        # The call fails as a whole: nothing of it is sent.
+        for each in waiting.values():
+            service.outbox.withdraw(each.row.id)
+        raise
+    return _send_all(call, service, waiting, outcome)
+
+
+def _send_all(call: Call, service: SubmissionService, waiting: dict[str, Draft], outcome: Outcome) -> dict[str, str]:
+    """Send what is to be sent now, wait a while, and answer each creation; the Email of each that succeeded."""
+    done: dict[str, str] = {}
+    try:
         attempts = {key: service.outbox.start(each.row.id) for key, each in waiting.items() if each.immediate}
         gevent.wait(list(attempts.values()), timeout=PATIENCE)
         for key in list(waiting):
             attempt = attempts.get(key)
             draft = waiting.pop(key)
             with _into(outcome.not_created, key):
-                came = attempt.value if attempt is not None and attempt.ready() else None
-                row = _answered(service, draft, came)
-                outcome.created[key], done[key] = _created(row, create[key]), row.email_id
+                row = _answered(service, draft, attempt.value if attempt is not None and attempt.ready() else None)
+                outcome.created[key], done[key] = _created(row, draft.record), row.email_id
                 call.created_ids[key] = row.id
     finally:
         # However this call ends: what is queued is there to be seen.
@@ -152,7 +166,7 @@ def _draft(call: Call, service: SubmissionService, record: Record, emails: Mappi
     # Held by the mail server where it can; else by us, until then (RFC 4865).
     theirs = release is not None and service.features is not None and service.features.future_release >= release - now
     row = _row(envelope, sender.id, email, now, release or now, theirs)
-    return Draft(row, message, row.due_at <= now)
+    return Draft(record, row, message, row.due_at <= now)
 
 
 def _row(envelope: Envelope, identity_id: str, email: Record, now: int, send_at: int, early: bool) -> Submission:
@@ -196,8 +210,9 @@ def _queue(service: SubmissionService, draft: Draft) -> None:
             raise SetError("tooLarge", "The mail server takes no message of this size.", maxSize=limit)
         copy = partial(strip_fields, draft.message, names=frozenset({"Bcc"}))
         service.outbox.add(draft.row, copy if size <= INLINE else _in_thread(copy))
-    except FileNotFoundError as error:
-        raise SetError("serverFail", "The message cannot be read now.") from error
+    except OSError as error:
+        log.error("a message cannot be queued: %s", error)
+        raise SetError("serverFail", "The message cannot be copied into the queue now.") from error
 
 
 def _in_thread(copy: Callable[[BinaryIO], object]) -> Callable[[BinaryIO], object]:

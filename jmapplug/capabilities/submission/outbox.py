@@ -158,10 +158,9 @@ class Outbox:
     def cancel(self, id_: str) -> Submission | None:
         """Take it back; None where it is too late. A hand-over under way is stopped before the first octet leaves."""
         row = sql.find(self.store, id_)
-        if row is None or row.undo_status != "pending":
+        if row is None or row.undo_status != "pending" or row.phase not in ("queued", "sending"):
             return None
-        if not (sql.move(self.store, id_, "queued", "done") or sql.move(self.store, id_, "sending", "done")):
-            return None
+        # One commit: ``on_data`` finds another phase than it expects and stops.
         return self._finish(row, outcomes.CANCELED, "no", undo="canceled")
 
     def destroy(self, row: Submission) -> None:

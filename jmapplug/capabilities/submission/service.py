@@ -33,7 +33,7 @@ class SubmissionService:
         source = account.submission_source
         self.outbox = Outbox(account.store, account.folder, source, learnt=self.learn, clock=clock)
         self._closed = Event()
-        self._asked = 0.0
+        self._asked = float(sql.fact(account.store, "asked") or 0)
         known = sql.fact(account.store, "features")
         self.features = None if known is None else msgspec.json.decode(known, type=SubmissionFeatures)
         identity.ensure_default(account)
@@ -70,6 +70,7 @@ class SubmissionService:
     def _ask(self) -> None:
         """Raises UpstreamError, which the account logs: what is wrong with sending is told to who sends."""
         self.learn(self.account.submission_source().features())
+        sql.remember(self.account.store, "asked", str(int(self._asked)))
 
     def background(self) -> bool:
         return False

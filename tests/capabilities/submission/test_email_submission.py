@@ -10,7 +10,7 @@ from gevent.event import Event
 from submission_rig import CORE, MAIL, MESSAGE, NOW, Rig
 
 from jmapplug.backends import SubmissionFeatures
-from jmapplug.capabilities.submission import email_submission_set
+from jmapplug.capabilities.submission import email_submission_set, outbox
 from jmapplug.errors import AuthenticationError, MethodError, UpstreamError
 
 DAY = 86_400
@@ -157,6 +157,50 @@ def test_a_message_that_cannot_be_sent_is_refused(rig: Rig, message: bytes, expe
 def test_addresses_are_compared_without_regard_to_case(rig: Rig, case: str) -> None:
     rig.emails["e1"] = f"From: {case}\r\nTo: b@c.d\r\n\r\n".encode()
     assert "id" in rig.create()
+
+
+def test_a_full_disk_is_an_error_of_that_record_and_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outbox.os, "fsync", full)
+    assert rig.create()["type"] == "serverFail"
+    assert list((rig.folder / "outbox").iterdir()) == []
+    assert rig.way.reached == []
+
+
+def test_a_call_that_fails_as_a_whole_sends_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.emails["e2"] = MESSAGE
+    original = rig.account.blob
+
+    def broken(blob_id: str) -> Any:
+        if blob_id == "m-e2":
+            raise RuntimeError("a defect")
+        return original(blob_id)
+
+    monkeypatch.setattr(rig.account, "blob", broken)
+    one, two = ({"identityId": rig.identity, "emailId": id_} for id_ in ("e1", "e2"))
+    with pytest.raises(RuntimeError):
+        rig.call("EmailSubmission/set", create={"1": one, "2": two})
+    rig.pass_time(3600)
+    assert rig.way.reached == []
+    assert not rig.service.busy
+
+
+def test_the_server_is_asked_what_it_offers_once_a_day(rig: Rig) -> None:
+    asked = []
+
+    def features() -> SubmissionFeatures:
+        asked.append(rig.now)
+        return rig.way.told
+
+    rig.way.features = features  # type: ignore[method-assign]
+    for hours in (0, 0, 23, 2):
+        rig.now += hours * 3600
+        rig.service.sync()
+        gevent.sleep(0.01)
+        rig.reopen()
+    assert asked == [NOW, NOW + 25 * 3600]
 
 
 # --- what the mail server refuses ------------------------------------------------------------------------------------
@@ -600,5 +644,3 @@ def test_the_session_tells_what_the_server_said(rig: Rig) -> None:
     assert facts == {"extensions": {"SIZE": ["100"]}}
     rig.reopen()
     assert list(rig.facts.values()) == [facts]
-    gevent.sleep(0)
-    assert NOW == 1_800_000_000

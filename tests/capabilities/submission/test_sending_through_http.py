@@ -111,6 +111,47 @@ def test_mailing_oneself_through_a_server_that_delivers_before_it_answers_does_n
     assert "$draft" not in email["keywords"]
 
 
+def test_writing_and_sending_in_one_request(ada: Person, smtp: SmtpServer) -> None:
+    """As clients do it: the message is made, sent and filed, each step referring to the one before."""
+    drafts, sent = ada.client.mailbox("drafts"), ada.client.mailbox("sent")
+    draft = {
+        "mailboxIds": {drafts: True},
+        "keywords": {"$draft": True},
+        "from": [{"email": ada.user}],
+        "to": [{"name": "Jörg", "email": "joerg@example.com"}],
+        "subject": "Grüße",
+        "bodyValues": {"1": {"value": "Größe"}},
+        "textBody": [{"partId": "1", "type": "text/plain"}],
+    }
+    record = {"identityId": ada.identity, "emailId": "#draft"}
+    patch = {f"mailboxIds/{drafts}": None, f"mailboxIds/{sent}": True, "keywords/$draft": None}
+    responses = ada.client.request(
+        ("Email/set", {"create": {"draft": draft}}),
+        ("EmailSubmission/set", {"create": {"k": record}, "onSuccessUpdateEmail": {"#k": patch}}),
+    )
+    assert [name for name, _, _ in responses] == ["Email/set", "EmailSubmission/set", "Email/set"], responses
+    id_ = responses[0][1]["created"]["draft"]["id"]
+    assert responses[1][1]["created"]["k"]["undoStatus"] == "final"
+    assert responses[2][1]["updated"] == {id_: None}
+    (email,) = ada.client.call("Email/get", ids=[id_], properties=["mailboxIds", "keywords"])["list"]
+    assert email["mailboxIds"] == {sent: True}
+    assert taken(smtp, ada.user)[0].rcpt_tos == ["joerg@example.com"]
+
+
+def test_an_imported_message_is_sent_as_aerc_does(ada: Person, smtp: SmtpServer) -> None:
+    octets = f"From: {ada.user}\r\nTo: eve@example.com\r\nSubject: imported\r\n\r\nText.\r\n".encode()
+    reply = ada.client.send("POST", f"/upload/{ada.account}/", octets, {"Content-Type": "message/rfc822"})
+    sent = ada.client.mailbox("sent")
+    blob = {"blobId": reply.json["blobId"], "mailboxIds": {sent: True}, "keywords": {"$seen": True}}
+    envelope = {"mailfrom": {"email": ada.user}, "rcptTo": [{"email": "eve@example.com"}]}
+    record = {"identityId": ada.identity, "emailId": "#aerc", "envelope": envelope}
+    responses = ada.client.request(
+        ("Email/import", {"emails": {"aerc": blob}}), ("EmailSubmission/set", {"create": {"aerc": record}})
+    )
+    assert responses[1][1]["created"], responses
+    assert taken(smtp, ada.user)[0].content == octets
+
+
 def test_a_refused_recipient_is_told_at_once_and_the_draft_stays(ada: Person, smtp: SmtpServer) -> None:
     answer, *implicit = ada.send("reject1@example.com", onSuccessDestroyEmail=["#k"])
     error = answer["notCreated"]["k"]
