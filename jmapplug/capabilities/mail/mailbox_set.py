@@ -40,6 +40,7 @@ log = logging.getLogger("jmapplug.capabilities.mail")
 
 NAMES = {"trash": "Trash", "sent": "Sent", "drafts": "Drafts", "archive": "Archive", "junk": "Junk"}
 """What a Mailbox is called that is made because its role is needed."""
+_NO_NAME = "The mail server does not take this name"
 
 
 def mailbox_set(call: Call, args: Args) -> Reply:
@@ -48,8 +49,8 @@ def mailbox_set(call: Call, args: Args) -> Reply:
     store = call.account.store
     writes = writes_of(store)
     with writes.lock, writes.tree:
-        if request.if_in_state is not None:
-            # mail-rules 29: what others did to the folders counts too.
+        if request.if_in_state is not None or not boxes_sql.rows(store):
+            # mail-rules 29: what others did to the folders counts too; and a new or lost cache knows none yet.
             read_listing(store, call.account.mail_source())
         old_state = store.state("Mailbox")
         check_state(request, old_state)
@@ -170,25 +171,26 @@ class _Run:
     def _refusal(self, op: _Op, error: UpstreamError) -> SetError:
         """mail-rules 24; in the words of this type."""
         refusal = set_error(error)
-        if op.kind == "create" and refusal.type == "alreadyExists":
-            return self._unknown_sibling(op, refusal)
+        if op.kind == "create" and refusal.type in ("alreadyExists", "serverFail"):
+            if not is_unsure(error):
+                self._look_again()
+            sibling = self._sibling(op)
+            if sibling is not None or refusal.type == "serverFail":
+                return sibling or refusal
         if refusal.type in ("alreadyExists", "invalidProperties"):
             if op.kind == "destroy":
                 return SetError("forbidden", "The mail server does not let this Mailbox go")
-            return invalid("The mail server does not take this name", "name")
+            return invalid(_NO_NAME, "name")
         if refusal.type == "notFound" and op.kind == "create":
             return invalid("The parent Mailbox is not there any more", "parentId")
         return refusal
 
-    def _unknown_sibling(self, op: _Op, refusal: SetError) -> SetError:
-        """Somebody else made it: look, and name it (RFC 8620 §5.4 existingId)."""
-        self._look_again()
+    def _sibling(self, op: _Op) -> SetError | None:
+        """Somebody else made it, or we did and the answer was lost: name it (RFC 8620 §5.4 existingId)."""
         wanted = read_create(op.record)
-        parent = self.steps.tree.by_id.get(resolved(self.call, wanted.parent or ""))
+        parent = self._known(wanted.parent or "")
         other = self.steps.tree.at(parent.mid if parent is not None else None, wanted.name)
-        if other is None:
-            return invalid("The mail server has something else of this name", "name")
-        return SetError(refusal.type, "A sibling has this name", existingId=other.id)
+        return other and SetError("alreadyExists", "A sibling has this name", existingId=other.id)
 
     # --- two that wait for each other ------------------------------------------------------------------------------
 
