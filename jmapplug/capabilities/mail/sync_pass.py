@@ -17,15 +17,13 @@ from jmapplug.backends import Changes, Folder, Item, MailSource, SyncPoint
 from jmapplug.capabilities.mail import folders as boxes_plan
 from jmapplug.capabilities.mail import ids, plan
 from jmapplug.capabilities.mail.apply import Folders, resettle
-from jmapplug.capabilities.mail.link import Fetcher, settling_folders
-from jmapplug.capabilities.mail.mailbox_listing import read_listing
+from jmapplug.capabilities.mail.link import Fetcher
+from jmapplug.capabilities.mail.pass_folders import Moved, PassFolders
 from jmapplug.capabilities.mail.plan import FlagChange, slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.write_recovery import finish_transfers
-from jmapplug.capabilities.mail.writes import writes_of
-from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe
 
@@ -35,11 +33,7 @@ SLICE = 500
 SETTLE = 100
 
 
-class _Moved(Exception):
-    """A write of ours renamed or destroyed this very folder while it was read: the next pass reads it."""
-
-
-class Pass:
+class Pass(PassFolders):
     """One pass. ``progress`` is called after each step that may have changed something (publishing is its business).
 
     ``flags_age``: after how many seconds a folder's flags are compared in full: (with CONDSTORE, without).
@@ -54,10 +48,7 @@ class Pass:
         flags_age: tuple[float, float] = (86_400.0, 600.0),
         suspects: Callable[[Folder], bool] = lambda folder: False,
     ) -> None:
-        self.store = store
-        self.source = source
-        self.rows: dict[int, Row] = {}
-        self.fetcher = Fetcher(store, source, Folders(store.salt, {}, None), lambda count: progress())
+        super().__init__(store, source, Fetcher(store, source, Folders(store.salt, {}, None), lambda count: progress()))
         self._progress = progress
         self._flags_age = flags_age
         self._suspects = suspects
@@ -66,8 +57,6 @@ class Pass:
         self._points: dict[int, tuple[SyncPoint, int | None]] = {}
         self._first: set[int] = set()
         self._reset: set[int] = set()
-        self._writes = writes_of(store)
-        self._marks: dict[int, int] = {}
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
@@ -107,30 +96,6 @@ class Pass:
         self._insert(row, items, inbox.uidvalidity)
         self._fetch_newest(row.mid, NEWEST)
 
-    # --- folders ---------------------------------------------------------------------------------------------------
-
-    def boxes(self) -> list[Row]:
-        """Make Mailboxes of the listing; those that are gone (their Emails are still in sight)."""
-        listing, mids = read_listing(self.store, self.source)
-        self._listing = plan.order([folder for folder in listing if folder.selectable and folder.exists])
-        self._load_rows()
-        there = set(mids.values())
-        return [row for row in self.rows.values() if row.mid not in there]
-
-    def _load_rows(self) -> None:
-        rows = boxes_sql.rows(self.store)
-        # A Mailbox that a write of ours destroyed meanwhile stays known to this pass: there is nothing left in it.
-        self.rows |= {row.mid: row for row in rows}
-        self._by_key = {row.key: row.mid for row in rows}
-        self._tree = self._writes.tree_changes
-        self.fetcher.folders = settling_folders(self.store, rows)
-
-    def _row(self, folder: Folder) -> Row | None:
-        if self._tree != self._writes.tree_changes:
-            self._load_rows()
-        mid = self._by_key.get(folder.key)
-        return None if mid is None else self.rows.get(mid)
-
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def _read_changed(self, listing: Sequence[Folder]) -> None:
@@ -140,7 +105,7 @@ class Pass:
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
             if full or plan.is_changed(folder, row.known):
-                with suppress(_Moved):
+                with suppress(Moved):
                     self._read(row, full)
                 self._progress()
                 breathe()
@@ -165,21 +130,6 @@ class Pass:
             self._take(row, changes)
         complete = since is None or full_flags or not self.source.features.condstore
         self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
-
-    def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
-        self._marks[row.mid] = self._writes.mark()
-        tree = self._writes.tree_changes
-        try:
-            changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
-        except UpstreamError as error:
-            if tree != self._writes.tree_changes:
-                raise _Moved from error
-            raise
-        if tree != self._writes.tree_changes:
-            self._load_rows()
-            if self._by_key.get(row.key) != row.mid:
-                raise _Moved
-        return changes
 
     def _newer(self, mid: int, uids: Sequence[int]) -> set[int]:
         """Those of ``uids`` that a write of ours touched since this pass read the folder: the next pass judges them."""
@@ -333,7 +283,7 @@ class Pass:
         # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
         late = [grown for folder in self.source.folders() if (grown := self._grown(folder)) is not None]
         for grown in late:
-            with suppress(_Moved):
+            with suppress(Moved):
                 self._catch_up(grown)
         return bool(late)
 

@@ -179,7 +179,7 @@ def broken(count: int, when: str) -> Any:
     return hook
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=st.lists(step, max_size=12), with_ids=st.booleans())
 def test_any_history_keeps_ids_and_agrees_with_the_server(steps: list[tuple[str, Any]], with_ids: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

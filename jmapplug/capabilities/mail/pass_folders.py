@@ -1,0 +1,71 @@
+"""The folders of one pass: what was listed, the rows as they are, and a reading that notices when a folder moves."""
+
+from __future__ import annotations
+
+from jmapplug.backends import Changes, Folder, MailSource, SyncPoint
+from jmapplug.capabilities.mail import plan
+from jmapplug.capabilities.mail.link import Fetcher, settling_folders
+from jmapplug.capabilities.mail.mailbox_listing import read_listing
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sql
+from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.writes import writes_of
+from jmapplug.errors import UpstreamError
+from jmapplug.store.account import Store
+
+
+class Moved(Exception):
+    """A write of ours renamed or destroyed this very folder while it was read: the next pass reads it."""
+
+
+class PassFolders:
+    """What a pass knows of the folders. Mailbox/set may change them at any time; every look takes that in."""
+
+    def __init__(self, store: Store, source: MailSource, fetcher: Fetcher) -> None:
+        self.store = store
+        self.source = source
+        self.fetcher = fetcher
+        self.rows: dict[int, Row] = {}
+        self._listing: list[Folder] = []
+        self._by_key: dict[bytes, int] = {}
+        self._writes = writes_of(store)
+        self._tree = self._writes.tree_changes
+        self._marks: dict[int, int] = {}
+
+    def boxes(self) -> list[Row]:
+        """Make Mailboxes of the listing; those that are gone (their Emails are still in sight)."""
+        listing, mids = read_listing(self.store, self.source)
+        self._listing = plan.order([folder for folder in listing if folder.selectable and folder.exists])
+        self._load_rows()
+        there = set(mids.values())
+        return [row for row in self.rows.values() if row.mid not in there]
+
+    def _load_rows(self) -> None:
+        rows = boxes_sql.rows(self.store)
+        # A Mailbox that a write of ours destroyed meanwhile stays known to this pass: there is nothing left in it.
+        self.rows |= {row.mid: row for row in rows}
+        self._by_key = {row.key: row.mid for row in rows}
+        self._tree = self._writes.tree_changes
+        self.fetcher.folders = settling_folders(self.store, rows)
+
+    def _row(self, folder: Folder) -> Row | None:
+        if self._tree != self._writes.tree_changes:
+            self._load_rows()
+        mid = self._by_key.get(folder.key)
+        return None if mid is None else self.rows.get(mid)
+
+    def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
+        """One complete pass over a folder since ``since``. Raises UpstreamError, Moved."""
+        self._marks[row.mid] = self._writes.mark()
+        tree = self._writes.tree_changes
+        try:
+            changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
+        except UpstreamError as error:
+            if tree != self._writes.tree_changes:
+                raise Moved from error
+            raise
+        if tree != self._writes.tree_changes:
+            self._load_rows()
+            if self._by_key.get(row.key) != row.mid:
+                raise Moved
+        return changes
