@@ -50,7 +50,7 @@ declare -A package=(
   [libcom_err.so.2]=libcom-err2 [libcrypt.so.1]=libcrypt1 [libz.so.1]=zlib1g [libuuid.so.1]=libuuid1
   [libldap-2.5.so.0]=libldap-2.5-0 [liblber-2.5.so.0]=libldap-2.5-0
 )
-for _ in 1 2 3 4; do
+for _ in 1 2 3 4 5 6 7 8; do
   absent=$(missing)
   [ -n "$absent" ] || break
   wanted=()
