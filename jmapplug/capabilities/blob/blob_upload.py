@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from jmapplug.capabilities.blob.octets import opened, pieces, select
+from jmapplug.errors import UpstreamError
 from jmapplug.jmap import sets
 from jmapplug.jmap.checks import is_string, is_uint, nullable
-from jmapplug.jmap.errors import SetError, invalid_arguments
+from jmapplug.jmap.errors import MethodError, SetError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.store import uploads
 
@@ -68,7 +69,11 @@ def _create(call: Call, record: sets.Record) -> sets.Record:
     store, now = call.account.store, time.time()
     if uploads.stored(store, now) > MAX_STORED:
         raise SetError("overQuota", "There are too many unused uploads; they expire after a week.")
-    made = uploads.make(store, type_, lambda path: _write(call, path, sources), now)
+    try:
+        made = uploads.make(store, type_, lambda path: _write(call, path, sources), now)
+    except (MethodError, UpstreamError) as error:
+        # A source lies upstream, and upstream is away: the other creations are none the worse.
+        raise SetError("serverFail", "A blob cannot be read at the moment.") from error
     return {"id": made.id, "type": made.type, "size": made.size}
 
 

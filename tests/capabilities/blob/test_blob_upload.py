@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmapplug.capabilities.blob import blob_upload as module
+from jmapplug.errors import MethodError, UpstreamError
 from jmapplug.jmap.methods import Limits
 
 
@@ -186,6 +187,21 @@ def test_a_blob_that_is_evicted_before_it_is_read_is_asked_for_again(rig: BlobRi
     made = rig.upload({"blobId": blob_id})
     assert rig.octets(made["id"]) == b"abc"
     assert len(times) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamError("away"), MethodError("serverUnavailable", "The mail server cannot be reached.")]
+)
+def test_a_source_that_cannot_be_read_now_fails_its_own_creation_only(rig: BlobRig, error: Exception) -> None:
+    def on_blob(asked: str) -> None:
+        raise error
+
+    rig.on_blob = on_blob
+    create = {"a": {"data": [{"data:asText": "x"}]}, "b": {"data": [{"data:asText": "y"}, {"blobId": "m-far"}]}}
+    answer = rig.call("Blob/upload", create=create)
+    assert list(answer["created"]) == ["a"]
+    assert answer["notCreated"]["b"]["type"] == "serverFail"
+    assert rig.leftovers() == []
 
 
 @pytest.mark.parametrize("name", ["update", "destroy", "ifInState", "colour"])

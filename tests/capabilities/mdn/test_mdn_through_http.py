@@ -39,10 +39,10 @@ def smtp(dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 class Person:
     """A mailbox, its account in the proxy, and the Identity of its address."""
 
-    def __init__(self, proxy: Proxy, dovecot: Dovecot, smtp: SmtpServer, name: str) -> None:
+    def __init__(self, proxy: Proxy, dovecot: Dovecot, smtp: SmtpServer, name: str, **more: Any) -> None:
         self.proxy, self.dovecot = proxy, dovecot
         self.address = dovecot.new_user()
-        self.jmap: Client = proxy.add(name, dovecot, self.address, **smtp.settings)
+        self.jmap: Client = proxy.add(name, dovecot, self.address, **smtp.settings, **more)
         (identity,) = self.call("Identity/get", ids=None)["list"]
         self.identity = identity["id"]
 
@@ -226,6 +226,19 @@ def test_the_final_recipient_must_be_an_address_of_the_account(bob: Person) -> N
     assert bob.send(email, finalRecipient="nonsense")["properties"] == ["finalRecipient"]
     assert bob.send(email, finalRecipient="x400; a@b.c")["properties"] == ["finalRecipient"]
     assert bob.send(email, finalRecipient=bob.address)["finalRecipient"] == f"rfc822; {bob.address}"
+
+
+def test_an_identity_of_a_whole_domain_answers_from_the_address_that_was_written_to(
+    proxy: Proxy, dovecot: Dovecot, smtp: SmtpServer
+) -> None:
+    cat = Person(proxy, dovecot, smtp, "mdn-cat", sendAs=["*@sales.example"])
+    cat.identity = cat.call("Identity/set", create={"i": {"email": "*@sales.example"}})["created"]["i"]["id"]
+    email = cat.receives(asked(), "Cc: Shop <shop@sales.example>, other@example.org")
+    assert cat.send(email)["finalRecipient"] == "rfc822; shop@sales.example"
+    assert b"From: shop@sales.example\r\n" in smtp.taken[-1].content
+    nowhere = cat.receives(asked())
+    assert cat.send(nowhere)["properties"] == ["finalRecipient"]
+    assert cat.send(nowhere, finalRecipient="me@sales.example")["finalRecipient"] == "rfc822; me@sales.example"
 
 
 @pytest.mark.parametrize(
