@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from jmapplug.testing.ports import HOST
 
 
 class Relay:
-    """Listens on ``port`` until :meth:`close`; between :meth:`cut` and :meth:`mend` nobody is let through."""
+    """Listens on ``port`` until :meth:`close`; between :meth:`cut` and :meth:`mend` nobody is let through.
+
+    ``trap`` waits for octets on their way to the server: after so many of them something happens.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -18,6 +22,8 @@ class Relay:
         self.port: int = self._listener.getsockname()[1]
         self._through = True
         self._open: set[socket.socket] = set()
+        self._left: int | None = None
+        self._sprung: Callable[[], None] = lambda: None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -28,6 +34,18 @@ class Relay:
 
     def mend(self) -> None:
         self._through = True
+
+    def trap(self, octets: int, action: Callable[[], None]) -> None:
+        """``action`` after this many octets more have gone to the server, and before the next one."""
+        self._sprung, self._left = action, octets
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the trap has not sprung yet."""
+        return self._left is not None
+
+    def disarm(self) -> None:
+        self._left = None
 
     def close(self) -> None:
         self.cut()
@@ -46,15 +64,28 @@ class Relay:
                 continue
             server = socket.create_connection((HOST, self._target))
             self._open |= {client, server}
-            for pair in ((client, server), (server, client)):
+            for pair in ((client, server, True), (server, client, False)):
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                if upwards and self._left is not None:
+                    data = self._counted(sink, data)
                 sink.sendall(data)
         self._end(source)
         self._end(sink)
+
+    def _counted(self, sink: socket.socket, data: bytes) -> bytes:
+        """What may go on of ``data``; springs the trap in the middle of it."""
+        left = self._left or 0
+        if len(data) <= left:
+            self._left = left - len(data)
+            return data
+        sink.sendall(data[:left])
+        self._left = None
+        self._sprung()
+        return b""
 
     def _end(self, each: socket.socket) -> None:
         self._open.discard(each)
