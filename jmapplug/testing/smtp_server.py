@@ -155,7 +155,8 @@ class Handler:
 def _protocol(options: argparse.Namespace, handler: Handler) -> Any:
     from aiosmtpd.smtp import SMTP, AuthResult
 
-    known = (set() if "DSN" in options.without else DSN) | (HOLD if options.future_release else set())
+    # RFC 4954 §5: Dovecot's Submission says AUTH=… in MAIL.
+    known = {"AUTH"} | (set() if "DSN" in options.without else DSN) | (HOLD if options.future_release else set())
     users = dict(pair.split(":", 1) for pair in options.auth)
 
     class Server(SMTP):
