@@ -50,6 +50,7 @@ class FolderChanges:
         def work(connection: Connection) -> bytes:
             nonlocal begun
             key = self._key(connection, parent, name)
+            self._lister.changes_on(connection)
             again, begun = begun, True
             try:
                 self._created(connection, key, role)
@@ -96,6 +97,7 @@ class FolderChanges:
             separator = self._lister.separator(connection, key)
             if separator and new.startswith(key + separator):
                 raise _refusal("a folder cannot go below itself")
+            self._lister.changes_on(connection)
             again, begun = begun, True
             self._renamed(connection, key, new, again)
             self._resubscribe(connection, key, new, separator)
@@ -141,6 +143,7 @@ class FolderChanges:
 
         def work(connection: Connection) -> None:
             nonlocal begun
+            self._lister.changes_on(connection)
             again, begun = begun, True
             mailbox = Mailbox(to_wire(connection, key))
             deleted, there = connection.pipeline([["DELETE", mailbox], _status(connection, key)])

@@ -271,16 +271,31 @@ def test_a_special_use_that_is_refused_does_not_cost_the_folder(upstream: Upstre
     assert key in {f.key for f in source.folders()} and upstream.through.sent("USE (\\Sent)")
 
 
-def test_a_new_folder_is_there_though_list_has_lost_it(upstream: Upstream) -> None:
-    # Dovecot 2.3.19 with its list index loses a new folder from LIST after RENAME and DELETE.
+def test_a_folder_that_list_loses_is_listed_all_the_same(upstream: Upstream) -> None:
+    # Dovecot 2.3.19 with its list index: the connection that made these changes does not list "C" at the end.
     source = upstream.source()
-    for n in range(5):
-        one = source.create_folder(None, f"One{n}")
-        two = source.rename_folder(one, None, f"Two{n}")
-        source.delete_folder(two)
-        three = source.create_folder(None, f"Three{n}")
-        validity = source.changes(three, None, list).point.uidvalidity
-        assert validity and source.store(three, validity, [1], ["\\Seen"], []) == {}
+    source.folders()
+    source.create_folder(None, "C")
+    upstream.command("RENAME", "C", "D")
+    nested = source.create_folder(None, "B")
+    inner = source.create_folder(nested, "K")
+    source.delete_folder(inner)
+    source.delete_folder(nested)
+    source.delete_folder(b"D")
+    source.create_folder(None, "B")
+    upstream.command("CREATE", "C")
+    assert b"C" in {f.key for f in source.folders() if f.selectable}
+
+
+def test_folders_are_listed_by_a_connection_that_has_changed_none(upstream: Upstream) -> None:
+    source = upstream.source()
+    source.folders()
+    assert upstream.through.connections == 1
+    source.create_folder(None, "One")
+    source.create_folder(None, "Two")
+    source.folders()
+    source.folders()
+    assert upstream.through.connections == 2
 
 
 def test_a_view_from_before_the_folder_was_replaced_is_opened_anew(upstream: Upstream, tmp_path: Path) -> None:
