@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jmapplug.capabilities.core import push_subscription
 from jmapplug.capabilities.core.blob_copy import blob_copy
 from jmapplug.hookspecs import AccountInfo, Capability, hookimpl
 from jmapplug.jmap.methods import Args, Call, Limits, Method, Reply
@@ -40,6 +41,8 @@ CORE = Capability(
     methods=(
         Method("Core/echo", echo, URN, needs_account=False),
         Method("Blob/copy", blob_copy, URN),
+        Method("PushSubscription/get", push_subscription.get, URN, needs_account=False),
+        Method("PushSubscription/set", push_subscription.set_, URN, needs_account=False),
     ),
     server_value=server_value,
     account_value=account_value,
