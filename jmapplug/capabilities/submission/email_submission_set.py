@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds that a call waits for the servers' answers (mail-rules 36)."""
+MAX_PENDING = 1_000
+"""Messages of an account that wait: their copies are on our disk (RFC 4865 §6 wants a limit)."""
 INLINE = 256 * 1024
 """Octets that are copied in the worker's own thread; more of them would keep other requests waiting."""
 WANTED = ("blobId", "threadId", *envelopes.HEADERS.values())
@@ -144,6 +146,8 @@ def _emails(call: Call, records: Iterable[Record]) -> dict[str, Record]:
 
 def _draft(call: Call, service: SubmissionService, record: Record, emails: Mapping[str, Record]) -> Draft:
     """A creation, checked as far as it can be without the mail server. Raises SetError."""
+    if sql.pending(call.account.store) >= MAX_PENDING:
+        raise SetError("overQuota", f"At most {MAX_PENDING} messages wait to be sent.")
     unknown = sorted(record.keys() - {"identityId", "emailId", "envelope"})
     if unknown:
         raise SetError("invalidProperties", "These are unknown, or set by the server.", unknown)

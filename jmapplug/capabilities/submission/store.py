@@ -168,14 +168,20 @@ def unfinished(store: Store) -> list[Submission]:
 
 
 def due(store: Store, now: float, limit: int) -> list[str]:
-    """At most ``limit`` ids of what is queued and due, the longest due first."""
-    sql = "SELECT id FROM submission_email WHERE phase = 'queued' AND due_at <= ? ORDER BY due_at, id LIMIT ?"
+    """At most ``limit`` ids of what is queued and due, the longest due first.
+
+    What is just being created is not: its call may still fail as a whole.
+    """
+    sql = (
+        "SELECT id FROM submission_email WHERE phase = 'queued' AND record != 'new' AND due_at <= ?"
+        " ORDER BY due_at, id LIMIT ?"
+    )
     return [id_ for (id_,) in store.own.rows(sql, (now, limit))]
 
 
 def next_due(store: Store, after: float) -> int | None:
     """When the next one will be due."""
-    sql = "SELECT min(due_at) FROM submission_email WHERE phase = 'queued' AND due_at > ?"
+    sql = "SELECT min(due_at) FROM submission_email WHERE phase = 'queued' AND record != 'new' AND due_at > ?"
     value = store.own.value(sql, (after,))
     return None if value is None else int(value)
 

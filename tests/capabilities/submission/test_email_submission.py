@@ -187,6 +187,32 @@ def test_a_call_that_fails_as_a_whole_sends_nothing(rig: Rig, monkeypatch: pytes
     assert not rig.service.busy
 
 
+def test_the_queue_leaves_alone_what_is_still_being_created(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.emails["e2"] = MESSAGE
+    original = rig.account.blob
+
+    def slow_then_broken(blob_id: str) -> Any:
+        if blob_id == "m-e2":
+            rig.pass_time(5)
+            raise RuntimeError("a defect")
+        return original(blob_id)
+
+    monkeypatch.setattr(rig.account, "blob", slow_then_broken)
+    one, two = ({"identityId": rig.identity, "emailId": id_} for id_ in ("e1", "e2"))
+    with pytest.raises(RuntimeError):
+        rig.call("EmailSubmission/set", create={"1": one, "2": two})
+    assert rig.way.reached == []
+    assert not rig.service.busy
+
+
+def test_an_account_has_so_many_waiting_messages_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(email_submission_set, "MAX_PENDING", 2)
+    record = {"identityId": rig.identity, "emailId": "e1", "envelope": held()}
+    answer = rig.call("EmailSubmission/set", create={"1": record, "2": record, "3": record})
+    assert answer["created"].keys() == {"1", "2"}
+    assert answer["notCreated"]["3"]["type"] == "overQuota"
+
+
 def test_the_server_is_asked_what_it_offers_once_a_day(rig: Rig) -> None:
     asked = []
 
