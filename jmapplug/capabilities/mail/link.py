@@ -30,6 +30,7 @@ from jmapplug.capabilities.mail.store.settle import buried
 from jmapplug.capabilities.mail.store.sync import Bound, Pending
 from jmapplug.capabilities.mail.threads import Threads
 from jmapplug.capabilities.mail.writes import writes_of
+from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import parse
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe, in_company
@@ -70,6 +71,7 @@ class Fetcher:
         self.folders = folders
         self._settled = settled
         self._chunk = CHUNK
+        self._tree_read = self._writes.tree_changes
 
     @property
     def folders(self) -> Folders:
@@ -86,11 +88,33 @@ class Fetcher:
         """Get the details of these copies and make their Emails; how many copies were settled.
 
         ``ours``: we have just appended them, so each is an Email of its own, whatever it is like (mail-rules 5).
-        What is gone upstream stays pending: the next pass sees it vanish. Raises UpstreamError.
+        What is gone upstream stays pending: the next pass sees it vanish. So does all of a folder that a write of ours
+        renames or destroys meanwhile. Raises UpstreamError.
         """
+        self._tree_read = self._writes.tree_changes
+        try:
+            return self._fetch(box, uids, background, ours)
+        except UpstreamError:
+            if not self._is_elsewhere(box):
+                raise
+            return 0
+
+    def _is_elsewhere(self, box: Row) -> bool:
+        """Whether the folder has another name by now, or is gone."""
+        settled = self._writes.tree_settled()
+        if self._tree_read == settled:
+            return False
+        self._tree_read = settled
+        return boxes_sql.key_of(self.store, box.mid) != box.key
+
+    def _fetch(self, box: Row, uids: Sequence[int], background: bool, ours: bool) -> int:
+        if boxes_sql.key_of(self.store, box.mid) != box.key:
+            return 0
         waiting = sql.pending_facts(self.store, box.mid, uids)
         done, buffer = 0, []
         for batch in self.source.details(box.key, uids, background):
+            if self._is_elsewhere(box):
+                return done
             buffer += batch
             while len(buffer) >= BATCH:
                 done += self._take(box, buffer[:BATCH], waiting, ours)

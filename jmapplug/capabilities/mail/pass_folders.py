@@ -61,10 +61,10 @@ class PassFolders:
         try:
             changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
         except UpstreamError as error:
-            if tree != self._writes.tree_changes:
+            if tree != self._writes.tree_settled():
                 raise Moved from error
             raise
-        if tree != self._writes.tree_changes:
+        if tree != self._writes.tree_settled():
             self._load_rows()
             if self._by_key.get(row.key) != row.mid:
                 raise Moved

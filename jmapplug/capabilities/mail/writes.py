@@ -12,14 +12,19 @@ pass leaves such copies alone and the next one, which begins at the old sync poi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
+import gevent
 from gevent.lock import RLock
 
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.store.account import Store
+
+QUIET, PATIENCE = 0.1, 1.0
+"""Seconds without a write of ours before a pass that upstream's news ask for; and how long such a pass waits at most."""
 
 
 class Writes:
@@ -32,6 +37,7 @@ class Writes:
         self._readers = 0
         self._number = 0
         self._touched: dict[tuple[int, int], int] = {}
+        self._last = float("-inf")
         self._local: dict[int, frozenset[str]] | None = None
         self._changed: set[int] = set()
 
@@ -50,12 +56,18 @@ class Writes:
         """Mailboxes are other ones now, or have other keys. Called with the local change, before anybody yields."""
         self.tree_changes += 1
 
+    def tree_settled(self) -> int:
+        """``tree_changes`` once no change of folders is under way: upstream may be ahead of us until then."""
+        with self.tree:
+            return self.tree_changes
+
     def mark(self) -> int:
         """This moment, for :meth:`newer`."""
         return self._number
 
     def note(self, mid: int, uids: Iterable[int]) -> None:
         """These copies are now as a write of ours left them. Called with the local change, before anybody yields."""
+        self._last = time.monotonic()
         if self._readers:
             self._number += 1
             for uid in uids:
@@ -66,6 +78,15 @@ class Writes:
         if not self._touched:
             return set()
         return {uid for uid in uids if self._touched.get((mid, uid), 0) > mark}
+
+    def calm(self) -> None:
+        """Wait until we have written nothing for a moment, a second at most.
+
+        Upstream tells us of our own writes too: a pass for each of a hundred of them would only slow them down.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while (left := min(self._last + QUIET, deadline) - time.monotonic()) > 0:
+            gevent.sleep(left)
 
     # --- keywords that the server does not keep (mail-rules 33)
 

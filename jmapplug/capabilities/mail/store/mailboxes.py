@@ -56,6 +56,12 @@ def rows(store: Store) -> list[Row]:
     return [Row(*row) for row in store.cache.rows(f"SELECT {_COLUMNS} FROM mailbox WHERE deleted = 0")]  # noqa: S608
 
 
+def key_of(store: Store, mid: int) -> bytes | None:
+    """The raw name of a live Mailbox's folder."""
+    key: bytes | None = store.cache.value("SELECT key FROM mailbox WHERE mid = ? AND deleted = 0", (mid,))
+    return key
+
+
 def bindings(store: Store) -> list[Binding]:
     """Every box that is not gone."""
     sql = (
