@@ -18,8 +18,7 @@ from jmapplug.capabilities.mail.mailbox_set import mailbox_set
 from jmapplug.capabilities.mail.service import MailService
 from jmapplug.capabilities.mail.sorts import SORT_FIELDS
 from jmapplug.hookspecs import AccountInfo, Capability, Schema
-from jmapplug.jmap.errors import MethodError
-from jmapplug.jmap.methods import Args, Call, Handler, Method, Reply
+from jmapplug.jmap.methods import Handler, Method
 
 URN = "urn:ietf:params:jmap:mail"
 FOLDER = Path(__file__).parent
@@ -48,11 +47,6 @@ def service(account: Any) -> MailService | None:
 def uploads_slice(account: Any) -> bool:
     """Background work: uploads whose time is over go."""
     return blobs.prune_uploads(account) > 0
-
-
-def read_only(call: Call, args: Args) -> Reply:
-    """RFC 8620 §5.3 accountReadOnly: accounts are announced ``isReadOnly``, and nothing here writes upstream."""
-    raise MethodError("accountReadOnly", "This account is read-only.")
 
 
 READING: dict[str, Handler] = {
