@@ -17,6 +17,7 @@ from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.sync_pass import Pass
+from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 
 HISTORY = 200
@@ -123,6 +124,8 @@ class MailService:
             return False
         try:
             told = self._watch.wait(timeout)
+            if told:
+                writes_of(self.account.store).calm()
             # Only now: a pass during the wait is one that was asked for.
             self._waited, self._told = True, self._told or told
             return told

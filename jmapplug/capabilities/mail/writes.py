@@ -24,7 +24,7 @@ from jmapplug.capabilities.mail.store import writing
 from jmapplug.store.account import Store
 
 QUIET, PATIENCE = 0.1, 1.0
-"""Seconds without a write of ours before a pass that upstream's news ask for; and how long such a pass waits at most."""
+"""Seconds without a write of ours before a pass that upstream asks for; and how long such a pass waits at most."""
 
 
 class Writes:

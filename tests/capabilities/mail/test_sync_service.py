@@ -312,3 +312,18 @@ def test_qresync_condstore_and_neither_end_the_same(tmp_path: Path) -> None:
     rig.sync()
     rig.check()
     rig.close()
+
+
+def test_news_of_our_own_writes_wait_until_we_are_done(rig: Rig) -> None:
+    """A pass for each echo of a hundred writes would slow them down; other people's news wait a second at most."""
+    for at in range(5):
+        rig.deliver(f"topic {at}")
+    rig.sync()
+    rig.service.wait(0)
+    waiting = gevent.spawn(rig.service.wait, 30)
+    gevent.idle()
+    for email in rig.emails():
+        assert rig.update(email, **{"keywords/$seen": True}) is None
+        gevent.idle()
+        assert not waiting.dead
+    assert waiting.get(timeout=10) is True
