@@ -89,7 +89,7 @@ def parse_master(content: bytes) -> tuple[str, ...] | None:
     plain = content.replace(b"\r\n", b"\n").strip()
     if not names or names[0] != VACATION or plain != master(*names[1:]).replace(b"\r\n", b"\n").strip():
         return None
-    return tuple(names[1:])
+    return names[1:]
 
 
 # --- plan, then apply

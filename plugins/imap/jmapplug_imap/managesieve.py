@@ -22,7 +22,8 @@ from jmapplug_imap.settings import STARTTLS, TLS
 MAX_SCRIPT = 4 * 1024 * 1024
 """Octets of one literal that are believed."""
 MAX_ANSWER = 64 * 1024 * 1024
-MAX_LINE = MAX_SCRIPT + 64 * 1024
+MAX_PLAIN = 128 * 1024
+"""Octets of a line besides its literals."""
 MAX_LINES = 4096
 MAX_TEXT = 4000
 """Characters kept of what a server says about a script."""
@@ -30,7 +31,7 @@ LONGEST_QUOTED = 1024
 _PLAIN = re.compile(rb"[ !#-\[\]-~]{0,1024}")
 
 _TOKEN = re.compile(
-    rb'[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"(?=[ \t\r\n)])|"(?P<odd>[^\r\n]*)"(?=(?:[ ]ACTIVE)?\r?\n)'
+    rb'[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"(?=[ \t\r\n)])|"(?P<odd>[^\r\n]*)"(?=(?:[ ]ACTIVE)?\r?\n)'
     rb"|\{(?P<size>[0-9]{1,10})\+?\}\r?\n|(?P<paren>[()])"
     rb'|(?P<atom>[^\s"(){}\x00]+)(?=[\s"()])|(?P<end>\r?\n))',
     re.DOTALL,
@@ -53,18 +54,20 @@ Line = tuple[Token, ...]
 def parse_line(buffer: bytes | bytearray, pos: int = 0) -> tuple[Line, int] | None:
     """The first complete line and where it ends; None while it is not complete. Raises ProtocolError."""
     tokens: list[Token] = []
+    begun, literals = pos, 0
     while (match := _TOKEN.match(buffer, pos)) is not None:
         pos = match.end()
         if match["end"] is not None:
             return tuple(tokens), pos
         if match["size"] is not None:
             size = int(match["size"])
-            if size > MAX_SCRIPT:
+            if literals + size > MAX_SCRIPT:
                 raise ProtocolError("a ManageSieve literal is larger than the limit")
             if len(buffer) < pos + size:
                 return None
             tokens.append(Token(bytes(buffer[pos : pos + size])))
             pos += size
+            literals += size
         elif match["odd"] is not None:
             # Cyrus lists a name with quotes in it as it is.
             tokens.append(Token(match["odd"]))
@@ -73,7 +76,8 @@ def parse_line(buffer: bytes | bytearray, pos: int = 0) -> tuple[Line, int] | No
         else:
             tokens.append(Token(match["atom"] or match["paren"], True))
     rest = bytes(buffer[pos : pos + 2 * LONGEST_QUOTED]).lstrip(b" \t")
-    if b"\n" in rest and not rest.startswith(b'"'):
+    garbage = b"\n" in rest and not rest.startswith(b'"')
+    if garbage or len(buffer) - begun - literals > MAX_PLAIN:
         raise ProtocolError("the server's answer is not ManageSieve")
     return None
 
@@ -213,18 +217,25 @@ class ManageSieve:
 
     def _line(self, deadline: float) -> tuple[Line, int]:
         while (found := parse_line(self._buffer)) is None:
-            if len(self._buffer) > MAX_LINE:
-                raise ProtocolError("a ManageSieve response is larger than the limit")
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ConnectionBroken("the ManageSieve server did not answer in time")
-            try:
-                self._buffer += self._transport.receive(left)
-            except TimeoutError as error:
-                raise ConnectionBroken("the ManageSieve server did not answer in time") from error
+            self._receive(left)
         line, size = found
         del self._buffer[:size]
         return line, size
+
+    def _receive(self, left: float) -> None:
+        """More octets, up to the next line break at least (or as many as a line may have)."""
+        deadline = time.monotonic() + left
+        data = b""
+        begun = len(self._buffer)
+        while b"\n" not in data and len(self._buffer) - begun < MAX_PLAIN:
+            try:
+                data = self._transport.receive(deadline - time.monotonic())
+            except TimeoutError as error:
+                raise ConnectionBroken("the ManageSieve server did not answer in time") from error
+            self._buffer += data
 
     def _checked(self, answer: Answer) -> Answer:
         if answer.status == "BYE":

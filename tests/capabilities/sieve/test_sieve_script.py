@@ -82,6 +82,14 @@ def test_scripts_of_equal_content_do_not_take_each_others_id(rig: Rig) -> None:
     assert not before & after
 
 
+def test_a_script_that_came_twice_is_no_rename(rig: Rig) -> None:
+    rig.other.write("a", FILE)
+    id_ = rig.scripts()["a"]["id"]
+    rig.other.rename("a", "b")
+    rig.other.write("c", FILE)
+    assert id_ not in {each["id"] for each in rig.scripts().values()}
+
+
 def test_ids_outlive_the_cache(rig: Rig) -> None:
     id_ = rig.make("a")
     rig.store.cache.write(lambda txn: [txn.execute(f"DELETE FROM {t}") for t in ("sieve_script", "sieve_seen")])

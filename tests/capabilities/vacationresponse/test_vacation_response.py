@@ -149,7 +149,7 @@ NASTY = [
     'x";\ndiscard;\nrequire "reject";\nkeep "',
     ".\n..\n.dot\n",
     "${1} ${hex: 41} */ /* # text:\n.\n",
-    "#json {}\n#digest 0",
+    "at the\n#json {}\n#digest 0\nbeginning of lines",
     "lines\rwith\r\nall\nends",
 ]
 
