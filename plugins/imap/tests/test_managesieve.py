@@ -416,6 +416,19 @@ def test_no_server_there_is_no_error_unless_it_was_named(dovecot_sieve: Any, use
     assert caught.value.field == "sieveHost"
 
 
+@pytest.mark.parametrize("wrong", [{"sievePort": -1}, {"sievePort": 65536}, {"sieveSSL": 4}, {"sieveHost": "a b"}])
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    defaults = msgspec.convert({}, ImapSettings)
+    assert (defaults.sieveHost, defaults.sievePort, defaults.sieve_security) == (None, 4190, 3)
+    assert msgspec.convert({"sievePort": 0, "sieveSSL": 1}, ImapSettings).sieve_security == 0
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(wrong, ImapSettings)
+
+
 def test_the_limits_are_there() -> None:
+    with pytest.raises(ProtocolError):
+        parse_line(b'"' + b"x" * managesieve.MAX_PLAIN + b"\n")
+    with pytest.raises(ProtocolError):
+        parse_line(b"{2000000}\r\n%b {3000000}\r\n" % (b"x" * 2_000_000))
     with pytest.raises(ProtocolError):
         parse_line(b"{%d}\r\n" % (managesieve.MAX_SCRIPT + 1))
