@@ -127,3 +127,52 @@ def test_conversations_of_the_samples_hold_together(demo: Demo) -> None:
     assert len(ours) >= 2
     assert len({email["threadId"] for email in ours}) == 1
     assert len({tuple(email["mailboxIds"]) for email in ours}) == 2, "received and sent"
+
+
+def test_a_letter_from_alice_to_bob_in_the_demo(demo: Demo) -> None:
+    """A newcomer's first letter: a draft, sent, filed in Sent, received."""
+    if demo.process is None:
+        demo.start()
+    alice = demo.client
+    drafts, sent = alice.mailbox("drafts"), alice.mailbox("sent")
+    (identity,) = alice.call("Identity/get", ids=None)["list"]
+    draft = {
+        "mailboxIds": {drafts: True},
+        "keywords": {"$draft": True, "$seen": True},
+        "from": [{"email": USER}],
+        "to": [{"email": "bob@demo.example"}],
+        "subject": "A letter",
+        "bodyValues": {"1": {"value": "Hello Bob"}},
+        "textBody": [{"partId": "1", "type": "text/plain"}],
+    }
+    after = {"mailboxIds": {sent: True}, "keywords/$draft": None}
+    answers = alice.request(
+        ("Email/set", {"create": {"m": draft}}),
+        (
+            "EmailSubmission/set",
+            {
+                "create": {"s": {"identityId": identity["id"], "emailId": "#m"}},
+                "onSuccessUpdateEmail": {"#s": after},
+            },
+        ),
+    )
+    assert [name for name, _, _ in answers] == ["Email/set", "EmailSubmission/set", "Email/set"], answers
+    made = answers[0][1]["created"]["m"]["id"]
+    (email,) = alice.call("Email/get", ids=[made], properties=["mailboxIds", "keywords"])["list"]
+    assert (email["mailboxIds"], email["keywords"]) == ({sent: True}, {"$seen": True})
+    bob = Client(demo.port, "bob", basic("bob@demo.example", "demo"))
+    wait_until(lambda: bob.call("Email/query", filter={"subject": "A letter"})["ids"], "the letter is there", 60)
+
+
+def test_filing_in_two_folders_and_leaving_the_first_keeps_the_message_in_the_demo(demo: Demo) -> None:
+    """pymap's own COPY makes an empty message."""
+    if demo.process is None:
+        demo.start()
+    alice = demo.client
+    inbox, archive = alice.mailbox("inbox"), alice.mailbox("archive")
+    (one,) = alice.call("Email/query", filter={"inMailbox": inbox}, limit=1)["ids"]
+    (before,) = alice.call("Email/get", ids=[one], properties=["size", "subject"])["list"]
+    for patch in ({f"mailboxIds/{archive}": True}, {f"mailboxIds/{inbox}": None}):
+        assert alice.call("Email/set", update={one: patch})["updated"] == {one: None}
+    blob = alice.send("GET", f"/raw/alice/m-{one}/x?type=message/rfc822").body
+    assert len(blob) == before["size"] and before["subject"].encode()[:20] in blob

@@ -30,8 +30,8 @@ def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
-        "-c",
-        "import pymap.main; pymap.main.main()",
+        "-m",
+        "jmapplug.demo.imap_server",
         "--no-tls",
         "--no-service",
         "managesieve",
