@@ -24,6 +24,7 @@ from jmapplug.backends.mail import (
     Rights,
     SearchTerm,
     SyncPoint,
+    Views,
     Watch,
 )
 from jmapplug.backends.quota import (
@@ -71,5 +72,6 @@ __all__ = [
     "SubmissionFeatures",
     "SubmissionSource",
     "SyncPoint",
+    "Views",
     "Watch",
 ]

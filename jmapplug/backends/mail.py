@@ -112,7 +112,13 @@ HEADER_FIELDS = (
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What this upstream can do. ``id_scheme``: "emailid", "x-guid", "gmail" or "" (no message ids of its own)."""
+    """What this upstream can do. ``id_scheme``: "emailid", "x-guid", "gmail" or "" (no message ids of its own).
+
+    ``labels``: the folders are views of one store, and a message has flags once, whichever view shows it (``Views``).
+    The folder *everything* shows each message outside Trash and Junk; those two have a message alone: what goes there
+    leaves all other folders, and what comes from there is in *everything* again. ``MailSource.remove`` takes a message
+    out of one folder, for good only in Trash and Junk. ``stores_sent``: what is submitted is put into Sent by the server itself.
+    """
 
     id_scheme: str = ""
     condstore: bool = False
@@ -124,6 +130,16 @@ class Features(msgspec.Struct, frozen=True):
     uidplus: bool = False
     search: bool = True
     special_use: bool = False
+    labels: bool = False
+    stores_sent: bool = False
+
+
+class Views(msgspec.Struct, frozen=True):
+    """Keys of special folders where ``Features.labels``; None where an account has no such folder."""
+
+    everything: bytes | None = None
+    trash: bytes | None = None
+    junk: bytes | None = None
 
 
 class NewMessage(msgspec.Struct, frozen=True):
@@ -262,6 +278,16 @@ class MailSource(Protocol):
         Without UIDPLUS a plain EXPUNGE runs only while no other message of the folder is \\Deleted (mail-rules 32);
         ours stay flagged otherwise, and invisible.
         """
+
+    # --- where ``features.labels``
+
+    def views(self) -> Views:
+        """Which folders are special, as the server says. Raises UpstreamError."""
+
+    def located(self, key: bytes, validity: int, server_ids: Sequence[str]) -> dict[str, int]:
+        """The server's message id → UID, of those that are in this folder now."""
+
+    # --- folders
 
     def create_folder(self, parent: bytes | None, name: str, role: str | None = None) -> bytes:
         """A new folder below ``parent`` (None: top of the personal namespace), subscribed; the new key, confirmed.

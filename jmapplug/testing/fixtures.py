@@ -10,9 +10,11 @@ import pytest
 
 from jmapplug.testing import cyrus as cyrus_server
 from jmapplug.testing import dovecot as dovecot_server
+from jmapplug.testing import gmail_server
 from jmapplug.testing import pymap_server as pymap_module
 from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.proxy import Proxy
 from jmapplug.testing.pymap_server import Pymap
 
@@ -81,6 +83,14 @@ def cyrus() -> Iterator[Cyrus]:
 def pymap_server() -> Iterator[Pymap]:
     """pymap: no CONDSTORE, OBJECTID."""
     server = pymap_module.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def gmail() -> Iterator[Gmail]:
+    """A small server of ours that behaves like Gmail."""
+    server = gmail_server.start()
     yield server
     server.stop()
 

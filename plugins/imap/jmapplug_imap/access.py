@@ -51,6 +51,8 @@ class Access:
         """UIDVALIDITY of each folder at its last pass."""
         self.capabilities: frozenset[str] = frozenset()
         """Those of the last connection, in upper case."""
+        self.uses: dict[str, bytes] = {}
+        """JMAP role → key of the folder of which the last listing stated it."""
         self._features: Features | None = None
         self._asking = BoundedSemaphore()
 
@@ -218,6 +220,8 @@ def features_of(connection: Connection) -> Features:
         move=has("MOVE") or has("IMAP4REV2"),
         uidplus=has("UIDPLUS") or has("IMAP4REV2"),
         special_use=has("CREATE-SPECIAL-USE"),
+        labels=has("X-GM-EXT-1"),
+        stores_sent=has("X-GM-EXT-1"),
     )
 
 

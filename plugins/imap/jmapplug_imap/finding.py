@@ -116,7 +116,7 @@ class Finding:
         for outcome in connection.pipeline(commands):
             if isinstance(outcome, CommandError):
                 raise outcome
-            found |= _hits(outcome)
+            found |= hits(outcome)
         return sorted(found if uids is None else found.intersection(uids))
 
 
@@ -130,7 +130,8 @@ def _criteria(term: SearchTerm) -> list[Part]:
     raise ValueError(f"no such search field: {term.field[:50]!r}")
 
 
-def _hits(result: Result) -> set[int]:
+def hits(result: Result) -> set[int]:
+    """The numbers of a search, of either kind of answer. Raises ProtocolError."""
     found: set[int] = set()
     for answer in result.of(Search):
         found.update(answer.numbers)

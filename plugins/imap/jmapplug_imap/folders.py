@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from jmapplug.backends import Folder
 from jmapplug_imap.access import Access
+from jmapplug_imap.labels import as_labels
 from jmapplug_imap.names import level_text, to_key, to_wire
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.connection import Connection
@@ -89,7 +90,9 @@ class FolderLister:
         names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]
         status |= self._second(connection, names, status)
         rights = {key: letters for key, (_, letters) in self._rights.items()}
-        return build(Listing(tuple(rows), status, self._prefixes or Prefixes(), lsub, rights), level_text)
+        found = build(Listing(tuple(rows), status, self._prefixes or Prefixes(), lsub, rights), level_text)
+        self._access.uses = {folder.role: folder.key for folder in found if folder.role}
+        return as_labels(found) if self._access.features.labels else found
 
     # --- the first write
 

@@ -21,7 +21,7 @@ from jmapplug_imap.protocol.selecting import Selected
 IDENTITY: dict[str, tuple[Part, ...]] = {
     "emailid": ("EMAILID", "THREADID"),
     "x-guid": ("X-GUID",),
-    "gmail": ("X-GM-MSGID",),
+    "gmail": ("X-GM-MSGID", "X-GM-THRID"),
     "": (),
 }
 """Id scheme → FETCH items that tell a message's identity."""
@@ -30,7 +30,7 @@ EXPAND_MAX = 200_000
 
 UNREADABLE_MAX = 100
 """Messages of one pass whose rows cannot be read; more of them are the server's fault, and the pass fails."""
-_IDS = ("email_id", "guid", "gm_id", "thread_id")
+_IDS = ("email_id", "guid", "gm_id", "thread_id", "gm_thread")
 
 Known = Callable[[], Sequence[int]]
 
@@ -46,7 +46,7 @@ class Lasting(NamedTuple):
 def item_of(row: FetchRow) -> Item:
     """The Item of a row that holds FLAGS, and INTERNALDATE and identity where they were asked for."""
     server_id = row.email_id or row.guid or row.gm_id
-    return Item(row.uid, row.flags or (), row.received_at, server_id, row.thread_id)
+    return Item(row.uid, row.flags or (), row.received_at, server_id, row.thread_id or row.gm_thread)
 
 
 def is_reset(since: SyncPoint, selected: Selected) -> bool:

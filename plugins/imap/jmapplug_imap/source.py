@@ -17,6 +17,7 @@ from jmapplug.backends import (
     NewMessage,
     SearchTerm,
     SyncPoint,
+    Views,
 )  # fmt: skip
 from jmapplug_imap.access import Access
 from jmapplug_imap.appending import Appending
@@ -25,6 +26,7 @@ from jmapplug_imap.contents import Contents
 from jmapplug_imap.finding import Finding
 from jmapplug_imap.folder_changes import FolderChanges
 from jmapplug_imap.folders import FolderLister
+from jmapplug_imap.labels import Labels
 from jmapplug_imap.passes import Passes
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.protocol.commands import Command
@@ -54,6 +56,7 @@ class ImapSource:
         self._appending = Appending(self._access)
         self._writing = Writing(self._access)
         self._transfer = Transfer(self._access)
+        self._labels = Labels(self._access, self._folders, self._transfer, self._writing)
         self._folder_changes = FolderChanges(self._access, self._folders, self._passes)
         self._watches: list[ImapWatch] = []
 
@@ -88,6 +91,12 @@ class ImapSource:
 
     def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
         return self._finding.items(key, uids)
+
+    def views(self) -> Views:
+        return self._labels.views()
+
+    def located(self, key: bytes, validity: int, server_ids: Sequence[str]) -> dict[str, int]:
+        return self._labels.located(key, validity, server_ids)
 
     def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
         return self._contents.details(key, uids, background)
@@ -157,6 +166,8 @@ class ImapSource:
         return self._transfer.move(key, validity, uids, target)
 
     def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
+        if self.features.labels:
+            return self._labels.remove(key, validity, uids)
         return self._writing.remove(key, validity, uids)
 
     def create_folder(self, parent: bytes | None, name: str, role: str | None = None) -> bytes:
