@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jmapplug.capabilities.mail import new_email
+from jmapplug.capabilities.mail.needed import ensure_needed
 from jmapplug.capabilities.mail.new_email import Draft
 from jmapplug.capabilities.mail.write_session import WriteSession, catch_up
 from jmapplug.jmap import sets
@@ -42,6 +43,7 @@ def email_import(call: Call, args: Args) -> Reply:
                 drafts[key] = _draft(call, record)
             except SetError as error:
                 outcome.not_created[key] = error
+        ensure_needed(call.account)
         with WriteSession(call) as session:
             old_state = store.state("Email")
             sets.check_state(request, old_state)

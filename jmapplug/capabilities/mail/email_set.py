@@ -13,6 +13,7 @@ import msgspec
 
 from jmapplug.capabilities.mail import email_patch, new_email
 from jmapplug.capabilities.mail.email_patch import Changes
+from jmapplug.capabilities.mail.needed import ensure_needed
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.writing import Standing
 from jmapplug.capabilities.mail.write_plan import Plan, plan_destroy, plan_update
@@ -34,6 +35,7 @@ def email_set(call: Call, args: Args) -> Reply:
     outcome = Outcome()
     drafts = new_email.compose_all(call, request.create, outcome)
     try:
+        ensure_needed(call.account)
         with WriteSession(call) as session:
             old_state = store.state("Email")
             sets.check_state(request, old_state)

@@ -23,9 +23,12 @@ class Copy(NamedTuple):
 
 
 class Store(NamedTuple):
+    """``also``: copies that show the same flags, because they are one message upstream (write_labels)."""
+
     copy: Copy
     add: tuple[str, ...]
     remove: tuple[str, ...]
+    also: tuple[Copy, ...] = ()
 
 
 class Transfer(NamedTuple):
@@ -40,6 +43,9 @@ class Plan:
     """The steps for one Email. ``paired``: the copies and removes are one move in two steps (no MOVE upstream).
 
     ``keeps``: copies that stay, one of which must really be there before anything is removed.
+
+    Only where folders are labels (write_labels): ``shown``: the message is in this Mailbox too, by itself; ``drawn``:
+    copies that the moves take along; ``then``: the Mailboxes that another round has to bring about, none to destroy it.
     """
 
     eid: int
@@ -49,10 +55,13 @@ class Plan:
     removes: tuple[Copy, ...] = ()
     paired: bool = False
     keeps: tuple[Copy, ...] = ()
+    shown: int | None = None
+    drawn: tuple[Copy, ...] = ()
+    then: frozenset[int] | None = None
 
     @property
     def empty(self) -> bool:
-        return not (self.stores or self.copies or self.moves or self.removes)
+        return not (self.stores or self.copies or self.moves or self.removes or self.shown)
 
 
 def flags_of(keywords: Collection[str]) -> tuple[str, ...]:

@@ -155,6 +155,8 @@ class Runner:
             names = ", ".join(flag[:100] for flag in refused)
             text = f"The mail server does not keep these keywords in this folder: {names}"
             self._fail([eid], SetError("invalidProperties", text, ["keywords"]))
+        elif any(flag.lower() in there for flag in step.remove):
+            self._fail([eid], SetError("forbidden", "The mail server did not change the keywords of this message."))
 
     def _journal(self, plans: Sequence[Plan]) -> None:
         """Moves in two steps; and every transfer where only we could tell afterwards whose copy it is."""
@@ -186,8 +188,22 @@ class Runner:
             if copied is not None:
                 if copied.uidvalidity is not None:
                     self.effects.validity[target] = copied.uidvalidity
+                left = self._still(mid, [uid for uid in uids if uid not in copied.uids])
                 for eid, step in members:
-                    self._transferred(eid, step, copied.uids.get(step.copy.uid), moving)
+                    if step.copy.uid in left:
+                        self._fail([eid], SetError("serverFail", "The mail server did this for some messages only."))
+                    else:
+                        self._transferred(eid, step, copied.uids.get(step.copy.uid), moving)
+
+    def _still(self, mid: int, uids: Sequence[int]) -> set[int]:
+        """Those of ``uids`` that are there as before: a large COPY or MOVE may stop in the middle."""
+        if not uids:
+            return set()
+        try:
+            return {item.uid for item in self.source.items(self.boxes[mid].key, uids)}
+        except UpstreamError:
+            self.effects.unknown.add(mid)
+            return set(uids)
 
     def _transferred(self, eid: int, step: Transfer, uid: int | None, moving: bool) -> None:
         copy = step.copy

@@ -34,6 +34,7 @@ class Writes:
         self.lock = RLock()
         self.tree = RLock()
         self.tree_changes = 0
+        self.roles_looked_at = False
         self._readers = 0
         self._number = 0
         self._touched: dict[tuple[int, int], int] = {}

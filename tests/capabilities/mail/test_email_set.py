@@ -22,8 +22,9 @@ FULL = Features(id_scheme="emailid", condstore=True, qresync=True, idle=True, mo
 
 def make(tmp_path: Path, features: Features = FULL) -> Rig:
     rig = Rig(tmp_path, MemoryServer(features))
-    for name in (b"Archive", b"Trash"):
-        rig.server.create(name)
+    rig.server.create(b"Archive")
+    for role in ("drafts", "sent", "trash"):
+        rig.server.create(role.capitalize().encode(), role=role)
     return rig
 
 
@@ -635,4 +636,56 @@ def test_a_move_in_two_steps_that_had_not_begun_is_forgotten(tmp_path: Path) -> 
     assert rig.emails()[email]["mailboxIds"] == names(rig, "Inbox")
     assert rig.store.own.value("SELECT count(*) FROM mail_transfer") == 0
     settled(rig)
+    rig.close()
+
+
+def test_a_transfer_that_stopped_in_the_middle_fails_the_rest_and_loses_nothing(rig: Rig) -> None:
+    """RFC 6851 §4.1: MOVE may have moved some. What is still there is not gone."""
+    for at in range(4):
+        rig.deliver(f"m{at}")
+    rig.sync()
+    original = rig.source.move
+
+    def move(key: bytes, validity: int, uids: Any, target: bytes) -> Any:
+        return original(key, validity, list(uids)[:2], target)
+
+    rig.source.move = move  # type: ignore[method-assign]
+    archive = names(rig, "Archive")
+    reply = rig.call("Email/set", update={id_: {"mailboxIds": archive} for id_ in rig.emails()})
+    assert len(reply["updated"]) == 2
+    assert {error["type"] for error in reply["notUpdated"].values()} == {"serverFail"}
+    assert rig.counts("Archive")[0] == rig.counts("Inbox")[0] == 2
+    settled(rig)
+
+
+def test_a_flag_that_quietly_stays_is_told(rig: Rig) -> None:
+    rig.deliver("Hello", flags=("\\Seen",))
+    rig.sync()
+    email = rig.email("Hello")
+    rig.source.store = lambda key, validity, uids, add, remove: dict.fromkeys(uids, ("\\Seen",))  # type: ignore[method-assign]
+    error = rig.update(email, **{"keywords/$seen": None})
+    assert error is not None and error["type"] == "forbidden"
+    assert rig.emails()[email]["keywords"] == {"$seen": True}
+
+
+def test_the_first_write_makes_the_folders_that_every_client_needs(tmp_path: Path) -> None:
+    """mail-rules 25: Drafts, Sent and Trash, subscribed, their roles bound."""
+    rig = Rig(tmp_path, MemoryServer(FULL))
+    rig.deliver("Hello")
+    rig.sync()
+    assert set(rig.boxes()) == {"Inbox"}
+    assert rig.update(rig.email("Hello"), **{"keywords/$seen": True}) is None
+    assert {box["role"] for box in rig.boxes().values()} == {"inbox", "drafts", "sent", "trash"}
+    assert all(folder.subscribed for folder in rig.server.folders.values())
+    settled(rig)
+    rig.close()
+
+
+def test_a_server_that_refuses_those_folders_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, MemoryServer(FULL))
+    rig.deliver("Hello")
+    rig.sync()
+    rig.source.fault = refusing("create_folder", "noperm", 3)
+    assert rig.update(rig.email("Hello"), **{"keywords/$seen": True}) is None
+    assert set(rig.boxes()) == {"Inbox"}
     rig.close()
