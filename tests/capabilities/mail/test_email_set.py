@@ -95,6 +95,23 @@ def test_keywords_by_value_replace_the_set_and_leave_what_jmap_does_not_show(rig
     settled(rig)
 
 
+def test_keywords_by_value_win_over_what_another_client_sets_meanwhile(rig: Rig) -> None:
+    """mail-rules 29: the server's answer shows a keyword that nobody here knew."""
+    uid = rig.deliver("Hello", flags=("\\Seen",))
+    rig.sync()
+    email = rig.email("Hello")
+
+    def meanwhile(name: str) -> None:
+        rig.source.before = None
+        rig.server.set_flags(b"INBOX", uid, "\\Seen", "theirs")
+
+    rig.source.before = meanwhile
+    assert rig.update(email, keywords={"$flagged": True}) is None
+    assert rig.server.folders[b"INBOX"].messages[uid].flags == ("\\Flagged",)
+    assert rig.emails()[email]["keywords"] == {"$flagged": True}
+    settled(rig)
+
+
 def test_a_hundred_keywords_are_one_command_per_folder(rig: Rig) -> None:
     for at in range(100):
         rig.deliver(f"m{at}", key=b"INBOX" if at % 2 else b"Archive")
