@@ -117,7 +117,8 @@ class Features(msgspec.Struct, frozen=True):
     ``labels``: the folders are views of one store, and a message has flags once, whichever view shows it (``Views``).
     The folder *everything* shows each message outside Trash and Junk; those two have a message alone: what goes there
     leaves all other folders, and what comes from there is in *everything* again. ``MailSource.remove`` takes a message
-    out of one folder, for good only in Trash and Junk. ``stores_sent``: what is submitted is put into Sent by the server itself.
+    out of one folder, for good only in Trash and Junk. ``stores_sent``: the server itself puts what is submitted into
+    Sent.
     """
 
     id_scheme: str = ""

@@ -101,7 +101,7 @@ def _insist(
             add, remove = values[id_] - email.keywords, email.keywords - values[id_]
             if (add or remove) and email.eid not in failed.keys() | wrong.keys():
                 add, remove = session.keep_locally(email.eid, email.mids, email.keywords, add, remove)
-                plans.append(plan_update(email.eid, email.copies, add, remove, None, session.can_move))
+                plans.append(session.plan(email.eid, email.copies, add, remove, None))
         if not plans:
             break
         wrong |= session.carry_out(plans)

@@ -18,7 +18,7 @@ from jmapplug.capabilities.mail.plan import NewCopy
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
-from jmapplug.capabilities.mail.write_plan import Plan, plan_update
+from jmapplug.capabilities.mail.write_plan import Plan
 from jmapplug.capabilities.mail.write_run import grouped
 from jmapplug.capabilities.mail.write_session import WriteSession
 from jmapplug.errors import SetError, UpstreamError
@@ -100,10 +100,12 @@ def create(session: WriteSession, drafts: Mapping[str, Draft], outcome: Outcome)
 
 
 def _place(session: WriteSession, key: str, draft: Draft) -> _Placed:
-    mids = session.mailboxes(draft.mailbox_ids)
+    mids = session.goal(frozenset(), session.mailboxes(draft.mailbox_ids))
     session.check_rights(frozenset(), mids, draft.keywords, ())
     local = session.check_keywords(mids, draft.keywords)
-    return _Placed(key, draft, sorted(mids), local)
+    # What shows every message gets this one by itself.
+    everything = session.labels.everything if session.labels is not None else None
+    return _Placed(key, draft, sorted(mids, key=lambda mid: (mid == everything, mid)), local)
 
 
 # --- APPEND ----------------------------------------------------------------------------------------------------------
@@ -195,10 +197,21 @@ def _without_doubles(
         if fact is None:
             kept.append(one)
             continue
-        session.source.remove(session.boxes[mid].key, session.boxes[mid].uidvalidity or 0, [one.uid])
+        _unmake(session, mid, one.uid)
         text = "The mail server says that this message is there already."
         outcome.not_created[one.key] = SetError("alreadyExists", text, existingId=fact[0])
     return kept
+
+
+def _unmake(session: WriteSession, mid: int, uid: int) -> None:
+    """Take back an APPEND that made nothing new; never what had been there before."""
+    if writing.emails_at(session.store, [(mid, uid)]):
+        return
+    if session.labels is not None and mid in session.labels.alone:
+        # Removing it there would be for good, and it is the one message that there is.
+        session.unsure(None)
+        return
+    session.source.remove(session.boxes[mid].key, session.boxes[mid].uidvalidity or 0, [uid])
 
 
 # --- further Mailboxes, keywords that stay here, the answer ----------------------------------------------------------
@@ -211,14 +224,14 @@ def _spread(session: WriteSession, placed: Sequence[_Placed], outcome: Outcome) 
     for one in placed:
         if one.eid in standing:
             copies = standing[one.eid].copies
-            plans[one.key] = plan_update(one.eid, copies, (), (), frozenset(one.mids), session.can_move)
+            plans[one.key] = session.plan(one.eid, copies, (), (), frozenset(one.mids))
     failed = session.carry_out(list(plans.values()))
     lost = [one for one in placed if one.eid in failed]
     for one in lost:
         outcome.not_created[one.key] = failed[one.eid]
     if lost:
         again = _standing(session, lost)
-        session.carry_out([Plan(eid, removes=email.copies) for eid, email in again.items()])
+        session.carry_out([session.plan_destroy(eid, email.copies) for eid, email in again.items()])
 
 
 def _standing(session: WriteSession, placed: Sequence[_Placed]) -> dict[int, writing.Standing]:
@@ -235,6 +248,9 @@ def _tell(session: WriteSession, placed: Sequence[_Placed], outcome: Outcome) ->
             continue
         id_, thread_id, size = facts[one.eid]
         outcome.created[one.key] = {"id": id_, "blobId": f"m-{id_}", "threadId": thread_id, "size": size}
+        there = {session.ids[mid] for mid in one.mids}
+        if there != one.draft.mailbox_ids:
+            outcome.created[one.key]["mailboxIds"] = dict.fromkeys(sorted(there), True)
         session.call.created_ids[one.key] = id_
         if one.draft.ours and size == one.draft.size:
             # What the server has is what we wrote: nobody needs to fetch it.

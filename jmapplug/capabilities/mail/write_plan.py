@@ -44,7 +44,7 @@ class Plan:
 
     ``keeps``: copies that stay, one of which must really be there before anything is removed.
 
-    Only where folders are labels (write_labels): ``shown``: the message is in this Mailbox too, by itself; ``drawn``:
+    Only where folders are labels (write_labels): ``shown``: where this copy's message is seen by itself; ``drawn``:
     copies that the moves take along; ``then``: the Mailboxes that another round has to bring about, none to destroy it.
     """
 
@@ -55,7 +55,7 @@ class Plan:
     removes: tuple[Copy, ...] = ()
     paired: bool = False
     keeps: tuple[Copy, ...] = ()
-    shown: int | None = None
+    shown: Transfer | None = None
     drawn: tuple[Copy, ...] = ()
     then: frozenset[int] | None = None
 

@@ -69,8 +69,15 @@ def grouped(items: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
 class Runner:
     """Carries plans out; :attr:`effects` says what came of it. ``boxes``: mid → Row."""
 
-    def __init__(self, source: MailSource, boxes: Mapping[int, Row], journal: Journal) -> None:
+    def __init__(
+        self,
+        source: MailSource,
+        boxes: Mapping[int, Row],
+        journal: Journal,
+        server_ids: Callable[[Iterable[int]], Mapping[int, str]] = lambda eids: {},
+    ) -> None:
         self.source = source
+        self.server_ids = server_ids
         self.boxes = boxes
         self.journal = journal
         self.effects = Effects()
@@ -85,8 +92,10 @@ class Runner:
         self._journal(plans)
         self._copies(plans)
         self._moves(plans)
+        self._show(plans)
         self._confirm(plans)
         self._removes(plans)
+        self._draw(plans)
         for plan in plans:
             if plan.eid in self.effects.errors:
                 self._take_back(plan.eid)
@@ -146,7 +155,8 @@ class Runner:
         if flags is None:
             self._lost(eid, step.copy)
             return
-        self.effects.flags[step.copy.mid, step.copy.uid] = canonical(flags)[0]
+        for copy in (step.copy, *step.also):
+            self.effects.flags[copy.mid, copy.uid] = canonical(flags)[0]
         self._stored.setdefault(eid, []).append(step)
         there = {flag.lower() for flag in flags}
         refused = [flag for flag in step.add if flag.lower() not in there]
@@ -267,6 +277,43 @@ class Runner:
                 else:
                     self._fail([eid], SetError("serverFail", "The mail server did not remove the message."))
 
+    # --- what follows by itself where folders are labels
+
+    def _show(self, plans: Sequence[Plan]) -> None:
+        """Find messages in the Mailbox that shows them all; nothing leaves its last other one unseen."""
+        going = [(plan.shown.target, plan) for plan in self._going(plans) if plan.shown is not None]
+        for mid, group in grouped(going).items():
+            names = self.server_ids(plan.eid for plan in group)
+            validity, found = self.boxes[mid].uidvalidity, dict[str, int]()
+            try:
+                if validity is not None:
+                    found = self.source.located(self.boxes[mid].key, validity, list(names.values()))
+            except UpstreamError as error:
+                set_error(error)
+            for plan in group:
+                self._shown(plan, mid, found.get(names.get(plan.eid, "")))
+
+    def _shown(self, plan: Plan, mid: int, uid: int | None) -> None:
+        if uid is not None and plan.shown is not None:
+            copy = plan.shown.copy
+            flags = self.effects.flags.get((copy.mid, copy.uid), copy.flags)
+            self.effects.new.setdefault((mid, uid), NewCopy(mid, uid, plan.eid, (copy.mid, copy.uid), flags))
+            return
+        self.effects.unknown.add(mid)
+        if plan.removes and not (plan.keeps or plan.copies):
+            self._fail([plan.eid], SetError("serverFail", "The mail server does not show the message; try again."))
+
+    def _draw(self, plans: Sequence[Plan]) -> None:
+        """Copies that a move into Trash took along: they are asked for, and what is still there is looked after."""
+        drawn = ((copy.mid, (plan.eid, copy)) for plan in self._going(plans) for copy in plan.drawn)
+        for mid, members in grouped(drawn).items():
+            left = self._still(mid, [copy.uid for _, copy in members])
+            for eid, copy in members:
+                if copy.uid in left:
+                    self.effects.unknown.add(mid)
+                else:
+                    self.effects.gone[copy.mid, copy.uid] = eid
+
     # --- taking back
 
     def _take_back(self, eid: int) -> None:
@@ -284,7 +331,8 @@ class Runner:
                 told = self.source.store(
                     self.boxes[step.copy.mid].key, self._validity(step.copy.mid), [step.copy.uid], step.remove, step.add
                 )
-                self.effects.flags[place] = canonical(told.get(step.copy.uid, ()))[0]
+                for copy in (step.copy, *step.also):
+                    self.effects.flags[copy.mid, copy.uid] = canonical(told.get(step.copy.uid, ()))[0]
             except UpstreamError as error:
                 self._partly(eid, error)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from jmapplug.backends import MailSource
+from jmapplug.backends import MailSource, Views
 from jmapplug.capabilities.mail import write_apply
 from jmapplug.capabilities.mail.fetch import unavailable
 from jmapplug.capabilities.mail.folders import RIGHT_BITS
@@ -15,7 +15,8 @@ from jmapplug.capabilities.mail.link import settling_folders
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
-from jmapplug.capabilities.mail.write_plan import Plan, flags_of
+from jmapplug.capabilities.mail.write_labels import Labels, plan_label_destroy, plan_labels
+from jmapplug.capabilities.mail.write_plan import Copy, Plan, flags_of, plan_destroy, plan_update
 from jmapplug.capabilities.mail.write_run import Effects, Runner
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import SetError, UpstreamError
@@ -48,6 +49,13 @@ class _Journal:
         writing.end_transfer(self._store, entry)
 
 
+def labels_of(views: Views, rows: Sequence[Row]) -> Labels:
+    """The special Mailboxes where folders are labels: by what the server says, whatever role a client gave."""
+    mids = {row.key: row.mid for row in rows}
+    everything, trash, junk = (mids.get(key or b"") for key in (views.everything, views.trash, views.junk))
+    return Labels(everything, trash, frozenset(mid for mid in (trash, junk) if mid is not None))
+
+
 class WriteSession:
     """Use it in a ``with``: writes of one account wait for each other. At the end changes are told (push).
 
@@ -64,10 +72,11 @@ class WriteSession:
     def __enter__(self) -> WriteSession:
         self._writes.lock.acquire()
         try:
-            self.reload()
             try:
                 self.source: MailSource = self.account.mail_source()
                 self.can_move = self.source.features.move
+                self._views = self.source.views() if self.source.features.labels else None
+                self.reload()
             except UpstreamError as error:
                 raise unavailable(error) from error
         except BaseException:
@@ -92,6 +101,7 @@ class WriteSession:
         self.ids = {row.mid: row.id for row in rows}
         self._by_id = {row.id: row.mid for row in rows}
         self.folders = settling_folders(self.store, rows)
+        self.labels = None if self._views is None else labels_of(self._views, rows)
 
     # --- checks
 
@@ -163,11 +173,58 @@ class WriteSession:
         self._writes.change_local(self.store, eid, refused | dropped, local & remove)
         return add - refused, remove - local
 
+    # --- planning
+
+    def goal(self, here: frozenset[int], targets: frozenset[int]) -> frozenset[int]:
+        """Where an Email will be that is to be in ``targets``: there, but where folders are labels."""
+        return targets if self.labels is None else self.labels.goal(here, targets)
+
+    def plan(
+        self,
+        eid: int,
+        copies: Sequence[Copy],
+        add: Collection[str],
+        remove: Collection[str],
+        targets: frozenset[int] | None,
+    ) -> Plan:
+        """``plan_update``; ``targets`` as :meth:`goal` gave them."""
+        if self.labels is None:
+            return plan_update(eid, copies, add, remove, targets, self.can_move)
+        here = frozenset(copy.mid for copy in copies)
+        return plan_labels(eid, copies, add, remove, here if targets is None else targets, self.labels)
+
+    def plan_destroy(self, eid: int, copies: Sequence[Copy]) -> Plan:
+        """``plan_destroy``. Raises SetError where there is no way to destroy it."""
+        if self.labels is None:
+            return plan_destroy(eid, copies)
+        if self.labels.trash is None and not any(copy.mid in self.labels.alone for copy in copies):
+            raise SetError("forbidden", "Messages are destroyed through Trash, and the mail server shows no Trash.")
+        return plan_label_destroy(eid, copies, self.labels)
+
     # --- the carrying out
 
     def carry_out(self, plans: Sequence[Plan]) -> dict[int, SetError]:
         """Do it upstream, write it down; eid → why its record failed."""
-        runner = Runner(self.source, self.boxes, _Journal(self.store))
+        failed = self._carry_out(plans)
+        more = {plan.eid: plan.then for plan in plans if plan.then is not None and plan.eid not in failed}
+        if not more:
+            return failed
+        now = writing.standing_of(self.store, more)
+        # Gone meanwhile, or not seen where it should be by now: then the next pass knows.
+        lost = {eid: SetError("serverFail", "The message has left the mail server's Trash.") for eid in more}
+        failed |= {eid: error for eid, error in lost.items() if eid not in now}
+        rounds = [self._next(email, more[eid]) for eid, email in now.items()]
+        return failed | self._carry_out(rounds)
+
+    def _next(self, email: writing.Standing, goal: frozenset[int] | None) -> Plan:
+        if goal:
+            return self.plan(email.eid, email.copies, (), (), goal)
+        return self.plan_destroy(email.eid, email.copies)
+
+    def _carry_out(self, plans: Sequence[Plan]) -> dict[int, SetError]:
+        runner = Runner(
+            self.source, self.boxes, _Journal(self.store), lambda eids: writing.server_ids(self.store, eids)
+        )
         effects = runner.run([plan for plan in plans if not plan.empty])
         also = self._writes.take_changed()
         self.write_down(effects, also)

@@ -57,6 +57,19 @@ def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
     }
 
 
+def standing_of(store: Store, eids: Iterable[int]) -> dict[int, Standing]:
+    """:func:`standing` of these Emails, by eid."""
+    sql = f"SELECT id FROM email WHERE eid {_IN} AND deleted = 0"  # noqa: S608
+    names = [id_ for (id_,) in store.cache.rows(sql, (listed(eids),))]
+    return {email.eid: email for email in standing(store, names).values()}
+
+
+def server_ids(store: Store, eids: Iterable[int]) -> dict[int, str]:
+    """Email → what the server calls it, where a copy tells."""
+    sql = f"SELECT eid, server_id FROM message WHERE eid {_IN} AND server_id NOTNULL"  # noqa: S608
+    return dict(store.cache.rows(sql, (listed(eids),)))
+
+
 def facts(store: Store, eids: Iterable[int]) -> dict[int, tuple[str, str, int]]:
     """Email → (id, thread id, size), of the visible ones."""
     sql = (
