@@ -147,7 +147,7 @@ class Account:
             if moving and source.name != there.name:
                 self._take(message, source.name)
             self._put(message, there.name)
-            self._settle(message, False)
+            self._settle(message, STARRED in (source.name, there.name))
             found[uid] = there.uids[message]
         return found
 
