@@ -129,14 +129,16 @@ def bodies(text: str) -> list[dict[str, object]]:
 
 
 def test_the_readmes_examples_are_what_the_service_takes() -> None:
-    account, asked = bodies((ROOT / "README.md").read_text())
+    account, *requests = bodies((ROOT / "README.md").read_text())
     found = plugins.load()
     settings = {name: value for name, value in account.items() if name not in ("accountid", "email")}
     backend = found.backends["imap"]
     assert set(settings) <= {field.encode_name for field in msgspec.structs.fields(backend.settings)}
     msgspec.convert(settings, backend.settings)
-    parsed = request.parse(json.dumps(asked).encode(), found.capabilities, Limits())
-    assert {call.name for call in parsed.calls} <= set(found.methods)
+    assert requests
+    for asked in requests:
+        parsed = request.parse(json.dumps(asked).encode(), found.capabilities, Limits())
+        assert {call.name for call in parsed.calls} <= set(found.methods)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -8,10 +8,12 @@ import sys
 import jmapplug
 
 EXPECTED = {
-    "AccountInfo", "Args", "AuthenticationError", "Backend", "Call", "Capability", "Changes", "Detail", "Features",
-    "Folder", "HEADER_FIELDS", "Item", "JmapplugError", "Limits", "MailSource", "Method", "MethodError", "Part",
-    "Reply", "RequestError", "Rights", "Schema", "SearchTerm", "Session", "SetError", "Setting", "SettingError",
-    "SetupError", "SyncPoint", "SyncService", "UpstreamError", "Watch", "hookimpl",
+    "AccountInfo", "Answered", "Appended", "Args", "AuthenticationError", "Backend", "Call", "Capability",
+    "Changes", "Copied", "Delivery", "Detail", "EnvelopeAddress", "Features", "Folder", "HEADER_FIELDS",
+    "hookimpl", "Item", "JmapplugError", "Limits", "MailSource", "Method", "MethodError", "NewMessage", "Part",
+    "Quota", "QuotaSource", "Reply", "RequestError", "Rights", "Schema", "SearchTerm", "Session", "SetError",
+    "Setting", "SettingError", "SetupError", "SieveFeatures", "SieveSource", "SubmissionFeatures",
+    "SubmissionSource", "SyncPoint", "SyncService", "UpstreamError", "Watch",
 }  # fmt: skip
 HEAVY = {"gevent", "flask", "apsw", "dataset", "cryptography", "requests", "click", "selectolax", "dns"}
 

@@ -21,12 +21,12 @@ def test_the_session_has_every_field_of_the_rfc(alice: Client, user: str) -> Non
     }  # fmt: skip
     assert session["capabilities"][CORE]["maxCallsInRequest"] == 64
     account = session["accounts"][alice.account]
-    assert (account["name"], account["isPersonal"], account["isReadOnly"]) == (user, True, True)
+    assert (account["name"], account["isPersonal"], account["isReadOnly"]) == (user, True, False)
     assert set(account["accountCapabilities"][MAIL]) == {
         "maxMailboxesPerEmail", "maxMailboxDepth", "maxSizeMailboxName", "maxSizeAttachmentsPerEmail",
         "emailQuerySortOptions", "mayCreateTopLevelMailbox",
     }  # fmt: skip
-    assert session["primaryAccounts"] == {MAIL: alice.account}
+    assert session["primaryAccounts"] == dict.fromkeys(account["accountCapabilities"], alice.account)
     assert session["username"] == user
 
 

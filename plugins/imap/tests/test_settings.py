@@ -46,6 +46,6 @@ def test_one_is_a_synonym_of_plain() -> None:
 
 
 def test_the_password_is_a_secret_and_never_printed() -> None:
-    settings = ImapSettings(username="ann", password="hunter2", imapHost="h")
+    settings = ImapSettings(username="ann", password="hunter2", smtpPassword="hunter2", imapHost="h")
     assert "hunter2" not in repr(settings) + str(settings) + f"{settings}"
-    assert {"password"} == SECRETS and not SECRETS & set(PUBLIC)
+    assert {"password", "smtpPassword"} == SECRETS and not SECRETS & set(PUBLIC)
