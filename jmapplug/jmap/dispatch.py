@@ -97,6 +97,19 @@ def run(
     return Outcome(responses, made)
 
 
+def invoke(methods: MethodTable, name: str, account_id: str, account: Any, limits: Limits, args: Args) -> Reply:
+    """Run one method that no Request called, for background work of the account.
+
+    Raises MethodError, and what the method itself lets through.
+    """
+    method = methods.get(name)
+    if method is None:
+        raise MethodError("unknownMethod")
+    call = Call(name, account_id, account, limits, {}, frozenset())
+    call.invoke = lambda other, more: invoke(methods, other, account_id, account, limits, more)
+    return method.handler(call, {"accountId": account_id, **args})
+
+
 class _Runner:
     """One Request under way."""
 

@@ -12,7 +12,7 @@ from jmapplug.mime.structure import Part, parse
 from jmapplug.testing.gmail_store import Account, Folder, Message, Refused, field_of
 
 if TYPE_CHECKING:
-    from jmapplug.testing.gmail_server import Connection
+    from jmapplug.testing.gmail_connection import Connection
 
 LITERAL = re.compile(rb"\{(\d+)(\+?)\}\Z")
 _SECTION = re.compile(r"BODY(?:\.PEEK)?\[(.*?)\](?:<(\d+)\.(\d+)>)?\Z", re.IGNORECASE | re.DOTALL)

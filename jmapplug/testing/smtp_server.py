@@ -4,7 +4,7 @@ A child process (it lives on asyncio)::
 
     python -m jmapplug.testing.smtp_server --port N --outbox DIR [--lmtp HOST:PORT|/unix/path --domain example.org]
         [--certificate FILE --key FILE [--tls]] [--auth user:password …] [--size N] [--future-release SECONDS]
-        [--without KEYWORD …]
+        [--without KEYWORD …] [--sent HOST:PORT:PASSWORD]
 
 It is ready when it greets. Each message taken is ``DIR/<n>.eml`` and ``DIR/<n>.json`` (the second one last; see
 :class:`Taken`). Addresses by their local part's beginning, at RCPT unless said:
@@ -28,12 +28,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import imaplib
 import json
 import smtplib
 import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +119,8 @@ class Handler:
         except (OSError, smtplib.SMTPException) as error:
             return f"451 4.3.0 cannot deliver now: {type(error).__name__}"
         self.keep(session, envelope)
+        if self.options.sent:
+            await asyncio.to_thread(self.store_sent, envelope)
         if any(local.startswith("cutafter") for local in locals_):
             server.transport.abort()
         if any(local.startswith("slow") for local in locals_):
@@ -140,6 +144,16 @@ class Handler:
         fresh = name.with_suffix(".new")
         fresh.write_text(json.dumps(facts))
         fresh.rename(name.with_suffix(".json"))
+
+    def store_sent(self, envelope: Any) -> None:
+        """Into the sender's Sent, as Gmail does with what is submitted."""
+        host, port, password = self.options.sent.split(":")
+        imap = imaplib.IMAP4(host, int(port), timeout=30)
+        imap.login(envelope.mail_from, password)
+        imap.append(
+            '"[Gmail]/Sent Mail"', "(\\Seen)", imaplib.Time2Internaldate(time.time()), envelope.original_content
+        )
+        imap.logout()
 
     def deliver(self, envelope: Any) -> None:
         """Into the mail store, before anybody hears that it was taken."""
@@ -204,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--outbox", type=Path, required=True)
     parser.add_argument("--lmtp", help="HOST:PORT, or a Unix socket's path")
+    parser.add_argument("--sent", help="HOST:PORT:PASSWORD of an IMAP server that gets the sender's copy")
     parser.add_argument("--domain", default="example.org", help="its addresses are delivered by LMTP")
     parser.add_argument("--certificate", help="PEM; without --tls for STARTTLS")
     parser.add_argument("--key")

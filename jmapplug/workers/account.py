@@ -17,7 +17,8 @@ from gevent.lock import Semaphore
 from jmapplug.backends import Backend, MailSource, QuotaSource, SieveSource, SubmissionSource
 from jmapplug.errors import UpstreamError
 from jmapplug.hookspecs import AccountInfo, SyncService
-from jmapplug.jmap.methods import Limits
+from jmapplug.jmap import dispatch
+from jmapplug.jmap.methods import Args, Limits, Reply
 from jmapplug.plugins import Plugins
 from jmapplug.store.account import Store
 from jmapplug.store.blobs import BlobRef
@@ -175,6 +176,10 @@ class Account:
             return resolve(self, blob_id) if resolve is not None else None
         except KeyError:
             return None
+
+    def invoke(self, name: str, args: Args) -> Reply:
+        """Run a method in the background, as ``Call.invoke`` does for one that was called. Raises MethodError."""
+        return dispatch.invoke(self.plugins.methods, name, self.id, self, self.limits, args)
 
     def learn(self, urn: str, facts: dict[str, Any]) -> None:
         """What a capability knows of the upstream by now, for the Session; told with the next report. Never blocks."""

@@ -53,7 +53,10 @@ class Canceled(Exception):
 
 
 class Outbox:
-    """One account's queue. ``source`` gives the way out; ``clock`` is unix time."""
+    """One account's queue. ``source`` gives the way out; ``clock`` is unix time.
+
+    ``taken`` is told of each message that the server took, and must not block.
+    """
 
     def __init__(
         self,
@@ -62,12 +65,14 @@ class Outbox:
         source: Callable[[], SubmissionSource],
         *,
         learnt: Callable[[SubmissionFeatures], None] = lambda features: None,
+        taken: Callable[[Submission], None] = lambda row: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.clock = clock
         self._source = source
         self._learnt = learnt
+        self._taken = taken
         self._account_folder = folder
         self._files = folder / "outbox"
         self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -262,6 +267,8 @@ class Outbox:
         if isinstance(came, Delivery):
             self._hold = 0.0
             self._settled(row, outcomes.settle(row.delivery, came))
+            if came.accepted:
+                self._taken(row)
         elif came.code == "unsure":
             self._finish(row, outcomes.UNSURE, "unknown")
         elif came.code == "parameter" and early:

@@ -13,6 +13,7 @@ from jmapplug.backends import SubmissionFeatures
 from jmapplug.capabilities.submission import identity
 from jmapplug.capabilities.submission import store as sql
 from jmapplug.capabilities.submission.envelope import MAX_DELAY
+from jmapplug.capabilities.submission.one_copy import LOST, OneCopy
 from jmapplug.capabilities.submission.outbox import Outbox
 from jmapplug.jmap.errors import MethodError
 
@@ -31,7 +32,11 @@ class SubmissionService:
     def __init__(self, account: Any, *, clock: Callable[[], float] = time.time) -> None:
         self.account = account
         source = account.submission_source
-        self.outbox = Outbox(account.store, account.folder, source, learnt=self.learn, clock=clock)
+        self.one_copy = OneCopy(account)
+        self.outbox = Outbox(
+            account.store, account.folder, source, learnt=self.learn, taken=self.one_copy.sent, clock=clock
+        )
+        self._began = False
         self._closed = Event()
         self._asked = float(sql.fact(account.store, "asked") or 0)
         known = sql.fact(account.store, "features")
@@ -61,6 +66,10 @@ class SubmissionService:
         """Have the queue running; old records go; once a day, ask the server what it offers."""
         self.outbox.run()
         now = self.outbox.clock()
+        if not self._began:
+            self._began = True
+            for row in sql.sent_since(self.account.store, now - LOST):
+                self.one_copy.sent(row)
         for id_ in sql.settled_before(self.account.store, now - KEEP, PRUNE):
             sql.forget(self.account.store, id_)
         if now - self._asked >= ASK_AGAIN or (self.features is None and now - self._asked >= 600):
@@ -86,7 +95,7 @@ class SubmissionService:
     @property
     def busy(self) -> bool:
         """Whether the worker has to stay."""
-        return self.outbox.busy
+        return self.outbox.busy or self.one_copy.busy
 
     def close(self) -> None:
         self._closed.set()

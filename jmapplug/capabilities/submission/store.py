@@ -197,6 +197,13 @@ def settled_before(store: Store, moment: float, limit: int) -> list[str]:
     return [id_ for (id_,) in store.own.rows(sql, (moment, limit))]
 
 
+def sent_since(store: Store, moment: float) -> list[Submission]:
+    """What the mail server took, or may have taken, since a moment."""
+    sql = _READ + " WHERE phase = 'done' AND settled_at >= ? AND undo_status = 'final'"
+    rows = map(_submission, store.own.rows(sql, (moment,)))
+    return [row for row in rows if any(status.delivered != "no" for status in row.delivery.values())]
+
+
 # --- identities ----------------------------------------------------------------------------------------------------
 
 

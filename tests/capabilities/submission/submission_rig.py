@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from jmapplug.backends import Answered, Delivery, EnvelopeAddress, SubmissionFeatures
+from jmapplug.backends import Answered, Delivery, EnvelopeAddress, Features, SubmissionFeatures
 from jmapplug.capabilities.submission.declaration import SUBMISSION, URN
 from jmapplug.capabilities.submission.service import SubmissionService
 from jmapplug.errors import UpstreamError
@@ -126,6 +126,7 @@ class Rig:
             store=self.store,
             services={},
             submission_source=lambda: self.way,
+            mail_source=lambda: SimpleNamespace(features=Features()),
             blob=self.blob,
             learn=lambda urn, facts: self.facts.update({urn: facts}),
             spawn=gevent.spawn,
