@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import flask
 
     from jmapplug.backends import Backend
-    from jmapplug.settings import Setting
+    from jmapplug.settings import Setting, Settings
 
 PROJECT = "jmapplug"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -53,9 +53,10 @@ class Schema:
 class Capability:
     """One capability URN: its methods, what the Session says of it, the tables it keeps, its part in the sync loop.
 
-    ``server_value(limits)`` → the object under Session.capabilities; ``account_value(info)`` → the object under
-    accountCapabilities, None where this account has not got it. ``blobs`` maps a blob id prefix ("m", "p", "f") to the
-    function (account, blob id) → BlobRef or None. ``types`` are the data type names that push knows.
+    ``server_value(limits)`` → the object under Session.capabilities; ``service_value(settings)`` → what the service's
+    settings and files add to it, None where this service has not got the capability. ``account_value(info)`` → the
+    object under accountCapabilities, None where this account has not got it. ``blobs`` maps a blob id prefix ("m",
+    "p", "f") to the function (account, blob id) → BlobRef or None. ``types`` are the data type names that push knows.
     ``service(account)`` → the capability's background service in the worker (``SyncService``), None where the account
     has no source for it.
     """
@@ -63,6 +64,7 @@ class Capability:
     urn: str
     methods: tuple[Method, ...] = ()
     server_value: Callable[[Limits], dict[str, Any]] = lambda limits: {}
+    service_value: Callable[[Settings], dict[str, Any] | None] = lambda settings: {}
     account_value: Callable[[AccountInfo], dict[str, Any] | None] = lambda info: {}
     schema: Schema = Schema()
     types: tuple[str, ...] = ()

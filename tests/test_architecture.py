@@ -26,7 +26,7 @@ ALLOWED = {
     "settings": ("errors",),
     "hookspecs": ("jmap", "backends", "settings"),
     "store": ("jmap", "errors", "hookspecs"),
-    "capabilities": ("store", "jmap", "mime", "backends", "errors", "hookspecs"),
+    "capabilities": ("store", "jmap", "mime", "backends", "errors", "hookspecs", "settings"),
     "push": ("jmap",),
     "registry": ("errors", "plugins", "settings", "workers"),
     "workers": ("jmap", "errors", "backends", "hookspecs", "plugins", "settings", "store", "logs"),

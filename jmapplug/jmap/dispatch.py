@@ -51,8 +51,12 @@ def execute(
     on_error: OnError | None = None,
     on_call: OnCall | None = None,
     admit: Admit | None = None,
+    login: Any = None,
 ) -> bytes:
-    """The Response (RFC 8620 §3.4) as JSON. Never raises an Exception."""
+    """The Response (RFC 8620 §3.4) as JSON. Never raises an Exception.
+
+    ``login``: the account that methods of the login work on (``Method.of_login``).
+    """
     outcome = run(
         request,
         methods,
@@ -64,6 +68,7 @@ def execute(
         on_error=on_error,
         on_call=on_call,
         admit=admit,
+        login=login,
     )
     # RFC 8620 §3.4: createdIds is only returned if given in the request.
     made = None if request.created_ids is None else outcome.created_ids
@@ -82,6 +87,7 @@ def run(
     on_error: OnError | None = None,
     on_call: OnCall | None = None,
     admit: Admit | None = None,
+    login: Any = None,
 ) -> Outcome:
     """Run every call. ``previous``: earlier responses of the same Request (those in ``request.previous`` come first);
     ``created_ids``: instead of the Request's own. A call that fails does not stop those behind it (§3.6.2).
@@ -89,6 +95,7 @@ def run(
     made = dict(created_ids if created_ids is not None else request.created_ids or {})
     runner = _Runner(request, methods, account_for, limits, made, [*request.previous, *previous])
     runner.error_map, runner.on_error, runner.on_call, runner.admit = error_map, on_error, on_call, admit
+    runner.login = login
     responses: list[Answer] = []
     for invocation in request.calls:
         for answer in runner.answers(invocation):
@@ -117,6 +124,7 @@ class _Runner:
     on_error: OnError | None = None
     on_call: OnCall | None = None
     admit: Admit | None = None
+    login: Any = None
 
     def __init__(
         self,
@@ -156,6 +164,8 @@ class _Runner:
         method = self.method(name)
         args = resolve(args, self.earlier, self.budget)
         account_id, account = self.account(args) if method.needs_account else ("", None)
+        if method.of_login:
+            account = self.login
         if self.admit is not None:
             self.admit(method, account)
         call = Call(name, account_id, account, self.limits, self.created_ids, self.using)

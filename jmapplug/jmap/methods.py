@@ -57,7 +57,9 @@ Handler = Callable[[Call, Args], Reply]
 class Method:
     """``capability``: the URN that must be in ``using``. ``also``: further URNs that admit it (real clients need it).
 
-    ``writes`` tells a method that may change something upstream; ``retry``: a second run is harmless (mail-rules 28).
+    ``of_login``: it works on what is the login's own and names no account (RFC 8620 §7.2); ``call.account`` is then the
+    account logged in with. ``writes`` tells a method that may change something upstream; ``retry``: a second run is
+    harmless (mail-rules 28).
     """
 
     name: str
@@ -65,6 +67,7 @@ class Method:
     capability: str
     also: tuple[str, ...] = ()
     needs_account: bool = True
+    of_login: bool = False
     writes: bool = False
 
     @property

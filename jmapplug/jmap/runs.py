@@ -1,7 +1,8 @@
 """The front's side of a Request that names several accounts: it is cut into runs, one after the other, each for the
 worker of one account (RFC 8620 §3.3: ``createdIds`` exist for this; §3.10: calls run in order).
 
-A *run* is a stretch of consecutive calls for one account. What belongs to no account (Core/echo, unknown methods, a
+A *run* is a stretch of consecutive calls for one account. What belongs to the login (PushSubscription, RFC 8620 §7.2)
+counts as named for the account logged in with. What belongs to no account (Core/echo, unknown methods, a
 missing or foreign accountId) stays with the run it stands in: any worker answers it the same way.
 """
 
@@ -38,17 +39,19 @@ class RunAnswer(msgspec.Struct, frozen=True, rename="camel"):
 _answer_decoder = msgspec.json.Decoder(RunAnswer)
 
 
-def split(request: Request, primary: str, accounts: Collection[str] | None = None) -> list[Run]:
+def split(
+    request: Request, primary: str, accounts: Collection[str] | None = None, of_login: Collection[str] = ()
+) -> list[Run]:
     """The runs of a Request, at least one. ``primary``: the account for a Request that names none.
 
     ``accounts``: those that this login may use; any other accountId makes no run of its own, so the worker that
-    meets it answers accountNotFound. None: every accountId makes a run.
+    meets it answers accountNotFound. None: every accountId makes a run. ``of_login``: names of methods of the login.
     """
     runs: list[Run] = []
     current: str | None = None
     first = 0
     for index, call in enumerate(request.calls):
-        named = call.args.get("accountId")
+        named = primary if call.name in of_login else call.args.get("accountId")
         if not isinstance(named, str) or (accounts is not None and named not in accounts) or named == current:
             continue
         if current is not None:

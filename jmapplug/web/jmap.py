@@ -48,7 +48,8 @@ def _body(here: Front) -> bytes:
 def _answer(here: Front, principal: Principal, parsed: Request, body: bytes) -> bytes:
     """The Response's bytes. One account: they come from its worker as they are."""
     state = sessions.state(here, principal, request)
-    parts = runs.split(parsed, principal.account_id, principal.accounts)
+    of_login = {name for name, method in here.plugins.methods.items() if method.of_login}
+    parts = runs.split(parsed, principal.account_id, principal.accounts, of_login)
     if len(parts) == 1:
         try:
             return _call(here, parts[0], {"session_state": state}, body)

@@ -50,10 +50,19 @@ def build(here: Front, principal: Principal, asked: Request) -> dict[str, Any]:
         username=principal.username,
         accounts=[_account(here, info) for info in principal.accounts.values()],
         primary=principal.account_id,
-        capabilities={urn: each.server_value(here.limits) for urn, each in here.plugins.capabilities.items()},
+        capabilities=_capabilities(here),
         base_url=base,
         event_source_url=f"{base}/eventsource?{variables}&ticket={quote(ticket, safe='')}",
     )
+
+
+def _capabilities(here: Front) -> dict[str, dict[str, Any]]:
+    """Those that the service has, by URN."""
+    values = {
+        urn: (each.server_value(here.limits), each.service_value(here.settings))
+        for urn, each in here.plugins.capabilities.items()
+    }
+    return {urn: {**value, **more} for urn, (value, more) in values.items() if more is not None}
 
 
 def state(here: Front, principal: Principal, asked: Request) -> str:

@@ -40,7 +40,14 @@ def jmap(worker: Worker, request: Request) -> Answer:
 
     if header.get("run"):
         outcome = dispatch.run(
-            parsed, worker.methods, worker.account_for, limits, error_map=upstream, on_error=defect, on_call=on_call
+            parsed,
+            worker.methods,
+            worker.account_for,
+            limits,
+            error_map=upstream,
+            on_error=defect,
+            on_call=on_call,
+            login=worker.account,
         )
         return {"calls": calls}, dispatch.encode_run(outcome, defect)
     body = dispatch.execute(
@@ -52,6 +59,7 @@ def jmap(worker: Worker, request: Request) -> Answer:
         error_map=upstream,
         on_error=defect,
         on_call=on_call,
+        login=worker.account,
     )
     return {"calls": calls}, body
 
