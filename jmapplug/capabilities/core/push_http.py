@@ -14,7 +14,8 @@ from gevent import socket, ssl
 
 from jmapplug.capabilities.core.push_target import Target, Unresolved, addresses
 
-CONNECT_SECONDS = 10.0
+STEP_SECONDS = 10.0
+"""For the connection, and between two octets of the answer."""
 DEADLINE = 30.0
 """Seconds for a whole post: names, connection, TLS, request, the answer's head."""
 LONGEST_WAIT = 24 * 3600.0
@@ -85,7 +86,9 @@ def _connect(target: Target, private: bool, ca: str | None) -> Any:
     for host in hosts[:4]:
         sock = None
         try:
-            sock = socket.create_connection((host, target.port), timeout=CONNECT_SECONDS)
+            sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+            sock.settimeout(STEP_SECONDS)
+            sock.connect((host, target.port))
             if not target.secure:
                 return sock
             return tls_context(ca).wrap_socket(sock, server_hostname=target.host)

@@ -166,6 +166,13 @@ class Pusher:
         return row if row is not None and self._has_work(row) else None
 
     def _drive(self, id_: str) -> None:
+        try:
+            self._work_off(id_)
+        finally:
+            # At once, and not when the hub gets to it: a change in between has to find nobody here.
+            self._ended(id_, gevent.getcurrent())
+
+    def _work_off(self, id_: str) -> None:
         while (row := self._waiting(id_)) is not None:
             gevent.sleep(max(row.due_at - self.clock(), COALESCE if row.verified else 0.0))
             # What changed in the meantime goes with it; what expired or was told otherwise does not go at all.
@@ -203,8 +210,9 @@ class Pusher:
         if row.p256dh is not None and row.auth is not None:
             body = push_encryption.encrypt(body, row.p256dh, row.auth)
             headers["Content-Encoding"] = "aes128gcm"
-        contact = settings.extra.get("JMAP_PUSH_CONTACT")
-        headers["Authorization"] = vapid.load(settings.datadir).authorization(row.url, now, contact)
+        contact = settings.extra.get("JMAP_PUSH_CONTACT") or settings.baseurl
+        key = vapid.load(settings.datadir)
+        headers["Authorization"] = key.authorization(row.url, now, contact)
         host = "?"
 
         def leaving() -> None:

@@ -27,6 +27,8 @@ from jmapplug.errors import SettingError
 log = logging.getLogger("jmapplug.push")
 
 KEY_FILE = "vapid.key"
+CONTACTS = ("mailto:", "https:")
+"""RFC 8292 §2.1: what "sub" may be; without one of these it is left out."""
 VALID = 12 * 3600
 """RFC 8292 §2: "exp" must not be more than 24 hours away; clocks differ."""
 
@@ -38,9 +40,11 @@ class Vapid:
         self._key = key
         self.public = text(key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
 
-    def authorization(self, url: str, now: float, contact: str | None) -> str:
-        """RFC 8292 §3: the value of Authorization for a post to this URL. ``contact``: mailto: or https: of the operator."""
-        claims = {"aud": origin(url), "exp": int(now) + VALID} | ({"sub": contact} if contact else {})
+    def authorization(self, url: str, now: float, contact: str) -> str:
+        """RFC 8292 §3: the value of Authorization for a post to this URL; ``contact``: who runs this service."""
+        claims = {"aud": origin(url), "exp": int(now) + VALID} | (
+            {"sub": contact} if contact.startswith(CONTACTS) else {}
+        )
         head = text(b'{"typ":"JWT","alg":"ES256"}')
         signed = f"{head}.{text(msgspec.json.encode(claims))}"
         r, s = decode_dss_signature(self._key.sign(signed.encode("ascii"), ec.ECDSA(hashes.SHA256())))
