@@ -42,6 +42,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "hypothesis>=6.120,<7",
+            "http-ece>=1.2,<2",
             "aiosmtpd>=1.4.6,<2",
             "requests>=2.32,<3",
             "mypy>=1.15,<3",

@@ -68,7 +68,7 @@ def test_the_methods_that_exist_are_the_methods_documented() -> None:
     }
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.env)
+@pytest.mark.parametrize("setting", (*SETTINGS, *plugins.build(found=[]).settings), ids=lambda setting: setting.env)
 def test_every_settings_row_tells_its_flag_and_default(setting: object) -> None:
     row = next(line for line in page("settings").splitlines() if line.startswith(f"| `{setting.env}` |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]

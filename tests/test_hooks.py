@@ -99,8 +99,8 @@ def test_hook_register_settings() -> None:
             return [Setting("NOTE_LIMIT", int, "5", "how many notes")]
 
     found = build(Plugin())
-    assert settings(found).extra == {"NOTE_LIMIT": 5}
-    assert settings(found, NOTE_LIMIT="7").extra == {"NOTE_LIMIT": 7}
+    assert settings(found).extra["NOTE_LIMIT"] == 5
+    assert settings(found, NOTE_LIMIT="7").extra["NOTE_LIMIT"] == 7
     assert settings(found, NOTE_LIMIT="7").to_env()["NOTE_LIMIT"] == "7"
 
 

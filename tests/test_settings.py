@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jmapplug import plugins
 from jmapplug.errors import SettingError
 from jmapplug.settings import SETTINGS, Setting, load, prepare_datadir
 
@@ -72,4 +73,20 @@ def test_an_unwritable_data_folder_is_one_clear_line(tmp_path: Path) -> None:
 def test_every_setting_is_documented() -> None:
     text = (DOCS / "settings.md").read_text()
     documented = set(re.findall(r"^\| `([A-Z_]+)`", text, re.M))
-    assert documented == {setting.env for setting in SETTINGS}
+    assert documented == {setting.env for setting in (*SETTINGS, *plugins.build(found=[]).settings)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("JMAP_PUSH_CA", "/nowhere/ca.pem"), ("JMAP_PUSH_CONTACT", "ops@example.com")]
+)
+def test_a_bad_value_of_web_push_is_one_line_naming_the_setting(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name}[^\n]*$"):
+        load({name: value}, registered=plugins.build(found=[]).settings)
+
+
+def test_web_push_into_private_networks_is_off_until_it_is_switched_on_and_so_for_other_processes() -> None:
+    registered = plugins.build(found=[]).settings
+    for given, wanted in ({}, False), ({"JMAP_PUSH_PRIVATE": "0"}, False), ({"JMAP_PUSH_PRIVATE": "1"}, True):
+        settings = load({"JMAP_DATADIR": "/x", **given}, registered=registered)
+        assert settings.extra["JMAP_PUSH_PRIVATE"] is wanted
+        assert load(settings.to_env(), registered=registered).extra["JMAP_PUSH_PRIVATE"] is wanted

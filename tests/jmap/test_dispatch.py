@@ -45,6 +45,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("Core/echo", echo, CORE, needs_account=False),
+        Method("Login/get", echo, CORE, needs_account=False, of_login=True),
         Method("Foo/get", echo, MAIL),
         Method("Foo/set", make, MAIL, writes=True),
         Method("Foo/fail", fail, MAIL),
@@ -91,6 +92,12 @@ def test_calls_are_answered_in_order_with_their_call_ids() -> None:
 
 def test_a_request_without_calls_has_an_empty_response() -> None:
     assert response() == {"methodResponses": [], "sessionState": "s1"}
+
+
+def test_a_method_of_the_login_gets_the_account_logged_in_with_whatever_it_names() -> None:
+    seen.clear()
+    ran(("Login/get", {}), ("Login/get", {"accountId": "A2"}), ("Core/echo", {}), login="account one")
+    assert [call.account for call in seen] == ["account one", "account one", None]
 
 
 def test_an_unknown_method_fails_alone() -> None:

@@ -66,6 +66,13 @@ def test_runs_hold_every_call_once_in_order_and_neighbours_differ(accounts: list
         assert {call.args.get("accountId") for call in each.calls} & {"A", "B"} <= {each.account_id}
 
 
+def test_a_method_of_the_login_goes_to_the_account_logged_in_with() -> None:
+    calls = [("Foo/get", {"accountId": "A"}), ("Login/get", {}), ("Login/set", {"accountId": "B"}), ("Foo/get", {})]
+    whole = Request(frozenset({CORE}), tuple(Invocation(name, args, "c") for name, args in calls), None)
+    found = runs.split(whole, "P", {"A", "B", "P"}, {"Login/get", "Login/set"})
+    assert [(each.account_id, each.position, len(each.calls)) for each in found] == [("A", 0, 1), ("P", 1, 3)]
+
+
 def test_a_run_needs_the_first_response_of_each_call_that_it_refers_to() -> None:
     reference = {"resultOf": "c1", "name": "Foo/get", "path": "/ids"}
     run_ = runs.Run("A", 0, (Invocation("Foo/get", {"#ids": reference, "#more": 5}, "c2"),))

@@ -1,0 +1,198 @@
+"""Web push as a client has it: a real worker, a real Dovecot, a push service over TLS with an authority of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.ports import wait_until
+from jmapplug.testing.proxy import Client, Proxy
+from jmapplug.testing.push_service import Device, PushService, check_vapid
+
+VAPID = "urn:ietf:params:jmap:webpush-vapid"
+
+
+@pytest.fixture(scope="module")
+def pushes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushService]:
+    service = PushService(tmp_path_factory.mktemp("ca"), "localhost")
+    yield service
+    service.stop()
+
+
+def serve(pushes: PushService) -> Proxy:
+    environ = {"JMAP_PUSH_PRIVATE": "1", "JMAP_PUSH_CA": str(pushes.ca), "JMAP_PUSH_CONTACT": "mailto:ops@example.com"}
+    return Proxy(JMAP_SYNC_INTERVAL="2", JMAP_IDLE_TIMEOUT="1", **environ)
+
+
+@pytest.fixture(scope="module")
+def service(pushes: PushService) -> Iterator[Proxy]:
+    made = serve(pushes)
+    yield made
+    made.stop()
+
+
+class Phone:
+    """A client on a device: an account, a subscription."""
+
+    def __init__(self, proxy: Proxy, server: Dovecot, pushes: PushService, account: str) -> None:
+        self.proxy, self.server, self.pushes, self.account = proxy, server, pushes, account
+        self.user = server.new_user()
+        self.client: Client = proxy.add(account, server, self.user)
+        proxy.settled(account)
+        self.device = Device()
+        self.path = f"capability-{account}"
+
+    def call(self, name: str, **args: Any) -> dict[str, Any]:
+        return self.client.call(f"PushSubscription/{name}", accountId=None, **args)
+
+    def create(self) -> str:
+        record = {"deviceClientId": "phone", "url": self.pushes.url(self.path), "keys": self.device.keys}
+        reply = self.call("set", create={"k": record})
+        assert reply["created"], reply
+        return str(reply["created"]["k"]["id"])
+
+    def subscribe(self) -> str:
+        """As a client does it: create, wait for the code, send it back."""
+        id_ = self.create()
+        wait_until(lambda: bool(self.pushes.to(self.path)), "the verification")
+        value = self.read()[0]
+        assert (value["@type"], value["pushSubscriptionId"]) == ("PushVerification", id_)
+        reply = self.call("set", update={id_: {"verificationCode": value["verificationCode"]}})
+        assert reply["updated"] == {id_: None}, reply
+        return id_
+
+    def read(self) -> list[dict[str, Any]]:
+        return [self.device.open(each) for each in self.pushes.to(self.path)]
+
+    def told(self) -> dict[str, str]:
+        """The newest state of each type that was pushed."""
+        found: dict[str, str] = {}
+        for value in self.read()[1:]:
+            assert value["@type"] == "StateChange"
+            found |= value["changed"][self.account]
+        return found
+
+    def deliver(self) -> None:
+        """Another client puts a message into the inbox."""
+        with self.server.imap(self.user) as imap:
+            assert imap.append("INBOX", "", "", b"Subject: Hello\r\n\r\nText.\r\n")[0] == "OK"
+
+    def state(self) -> str:
+        return str(self.client.call("Email/get", ids=[])["state"])
+
+    def told_of(self, before: str | None) -> str:
+        """Wait for a pushed state of Email other than ``before``."""
+        wait_until(lambda: self.told().get("Email") not in (None, before), "the push", 90)
+        return self.told()["Email"]
+
+
+@pytest.fixture
+def phone(service: Proxy, dovecot: Dovecot, pushes: PushService, account_name: str) -> Phone:
+    return Phone(service, dovecot, pushes, account_name)
+
+
+def test_from_the_subscription_to_a_message_that_another_client_brings(phone: Phone, pushes: PushService) -> None:
+    session = phone.client.send("GET", "/session").json
+    key = session["capabilities"][VAPID]["applicationServerKey"]
+    phone.subscribe()
+    phone.deliver()
+    phone.told_of(None)
+    wait_until(lambda: phone.told().get("Email") == phone.state(), "the pushed state is the one of Email/get")
+    for posted in pushes.to(phone.path):
+        claims = check_vapid(posted, key)
+        assert (claims["aud"], claims["sub"]) == (pushes.origin, "mailto:ops@example.com")
+        assert claims["exp"] <= time.time() + 24 * 3600
+        assert int(posted.headers["ttl"]) > 0
+    log = phone.proxy.log
+    assert phone.path not in log
+
+
+def test_a_restart_of_the_whole_service_pushes_on_although_nobody_asks_for_anything(
+    pushes: PushService, dovecot: Dovecot, account_name: str
+) -> None:
+    service = serve(pushes)
+    try:
+        phone = Phone(service, dovecot, pushes, account_name)
+        key = phone.client.send("GET", "/session").json["capabilities"][VAPID]
+        phone.subscribe()
+        phone.deliver()
+        before = phone.told_of(None)
+        service.process.terminate()
+        service.process.wait(30)
+        phone.deliver()
+        service.start()
+        between = phone.told_of(before)
+        phone.deliver()
+        phone.told_of(between)
+        phone.client = service.client(phone.account, phone.user, dovecot.password)
+        assert phone.client.send("GET", "/session").json["capabilities"][VAPID] == key, "the key is the same"
+        assert [value["@type"] for value in phone.read()].count("PushVerification") == 1
+    finally:
+        service.stop()
+
+
+def test_a_worker_that_is_killed_pushes_again_when_it_is_back(phone: Phone) -> None:
+    phone.subscribe()
+    phone.deliver()
+    before = phone.told_of(None)
+    os.kill(phone.proxy.worker_pid(phone.account), signal.SIGKILL)
+    phone.deliver()
+    phone.proxy.sync(phone.account)
+    phone.told_of(before)
+    assert [value["@type"] for value in phone.read()].count("PushVerification") == 1
+
+
+def test_another_login_neither_sees_nor_changes_nor_destroys_a_subscription(
+    phone: Phone, service: Proxy, dovecot: Dovecot, pushes: PushService
+) -> None:
+    id_ = phone.subscribe()
+    other = Phone(service, dovecot, pushes, f"{phone.account}x")
+    assert other.call("get", ids=[id_]) == {"list": [], "notFound": [id_]}
+    assert other.call("get", ids=None)["list"] == []
+    reply = other.call("set", update={id_: {"types": []}}, destroy=[id_])
+    assert reply["notUpdated"][id_]["type"] == "willDestroy"
+    assert reply["notDestroyed"][id_]["type"] == "notFound"
+    assert other.call("set", update={id_: {"types": []}})["notUpdated"][id_]["type"] == "notFound"
+    assert [one["id"] for one in phone.call("get", ids=None)["list"]] == [id_]
+
+
+def test_an_accountid_is_refused_and_other_calls_of_the_request_are_answered(phone: Phone) -> None:
+    id_ = phone.create()
+    using = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail", VAPID)
+    answers = phone.client.request(
+        ("Mailbox/get", {"ids": []}),
+        ("PushSubscription/get", {"accountId": None}),
+        ("PushSubscription/get", {}),
+        ("PushSubscription/get", {"accountId": None, "properties": ["url"]}),
+        using=using,
+    )
+    assert [name for name, *_ in answers] == ["Mailbox/get", "PushSubscription/get", "error", "error"]
+    assert answers[1][1]["list"][0]["id"] == id_
+    assert [answers[n][1]["type"] for n in (2, 3)] == ["invalidArguments", "forbidden"]
+
+
+def test_a_service_as_it_comes_posts_neither_over_http_nor_into_its_own_network(
+    proxy: Proxy, dovecot: Dovecot, pushes: PushService, account_name: str
+) -> None:
+    phone = Phone(proxy, dovecot, pushes, account_name)
+    urls = [pushes.url("x"), "http://push.example.com/", "https://127.0.0.1/", "https://[::ffff:10.0.0.1]/"]
+    create = {str(n): {"deviceClientId": "phone", "url": url} for n, url in enumerate(urls)}
+    reply = phone.call("set", create=create)
+    assert reply["created"] is None
+    assert {error["type"] for error in reply["notCreated"].values()} == {"invalidProperties"}
+    assert pushes.to("x") == []
+
+
+def test_the_key_of_the_service_is_kept_and_for_its_user_alone(service: Proxy, phone: Phone) -> None:
+    path = Path(service.environ["JMAP_DATADIR"]) / "vapid.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = json.dumps(phone.client.send("GET", "/session").json)
+    assert path.read_text().splitlines()[1][:40] not in text
