@@ -256,17 +256,6 @@ class MailSource(Protocol):
     ) -> dict[int, tuple[str, ...]]:
         """+FLAGS and -FLAGS of many messages: UID → flags as they are now (no \\Recent). What is gone is missing."""
 
-    def replace_flags(
-        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
-    ) -> tuple[str, ...] | None:
-        """Set the flags of one message, with UNCHANGEDSINCE where the server has it; the flags now; None when gone.
-
-        Raises UpstreamError(code="modified") where somebody else changed it since.
-        """
-
-    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
-        """(MODSEQ or None without CONDSTORE, flags) of one message, read now; None when it is gone."""
-
     def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
         """COPY into another folder; the source stays. All or nothing upstream (RFC 9051 §6.4.7)."""
 

@@ -151,14 +151,6 @@ class ImapSource:
     ) -> dict[int, tuple[str, ...]]:
         return self._writing.store(key, validity, uids, add, remove)
 
-    def replace_flags(
-        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
-    ) -> tuple[str, ...] | None:
-        return self._writing.replace_flags(key, validity, uid, flags, unchanged_since)
-
-    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
-        return self._writing.modseq(key, validity, uid)
-
     def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
         return self._transfer.copy(key, validity, uids, target)
 
