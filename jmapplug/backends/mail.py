@@ -94,6 +94,7 @@ class Detail(msgspec.Struct, frozen=True):
 
     ``whole_header`` says which. ``structure`` is None where the server's could not be read: the core parses the message
     itself. ``preview`` is None where the server makes none.
+    ``item``: what ``items`` tells, where it was asked for too.
     """
 
     uid: int
@@ -103,6 +104,7 @@ class Detail(msgspec.Struct, frozen=True):
     structure: Part | None
     preview: str | None = None
     whole_header: bool = False
+    item: Item | None = None
 
 
 HEADER_FIELDS = (
@@ -205,8 +207,13 @@ class MailSource(Protocol):
     def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
         """These messages as ``changes`` lists new ones, as they are now; UIDs that are not there are left out."""
 
-    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
-        """Headers, structure, size (and preview where cheap) in batches; UIDs that are gone are left out."""
+    def details(
+        self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False
+    ) -> Iterator[list[Detail]]:
+        """Headers, structure, size (and preview where cheap) in batches; UIDs that are gone are left out.
+
+        ``with_items``: each Detail with its Item, in the same round trip; one that can only be had in pieces has none.
+        """
 
     def headers(self, key: bytes, uids: Sequence[int]) -> dict[int, bytes]:
         """Whole header blocks."""

@@ -98,8 +98,10 @@ class ImapSource:
     def located(self, key: bytes, validity: int, server_ids: Sequence[str]) -> dict[str, int]:
         return self._labels.located(key, validity, server_ids)
 
-    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
-        return self._contents.details(key, uids, background)
+    def details(
+        self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False
+    ) -> Iterator[list[Detail]]:
+        return self._contents.details(key, uids, background, with_items)
 
     def headers(self, key: bytes, uids: Sequence[int]) -> dict[int, bytes]:
         return self._contents.headers(key, uids)
