@@ -22,6 +22,7 @@ from jmapplug.capabilities.mail import ids
 from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle
 from jmapplug.capabilities.mail.details import Facts, facts_of
 from jmapplug.capabilities.mail.keywords import keywords_of
+from jmapplug.capabilities.mail.link_known import link_known
 from jmapplug.capabilities.mail.plan import slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
@@ -118,8 +119,12 @@ class Fetcher:
     def _fetch(self, box: Row, uids: Sequence[int], background: bool) -> int:
         if boxes_sql.key_of(self.store, box.mid) != box.key:
             return 0
+        known = link_known(self.store, self.folders, box, uids, self.source.features.id_scheme)
+        if known:
+            self._settled(len(known))
+            uids = [uid for uid in uids if uid not in known]
         waiting = sql.pending_facts(self.store, box.mid, uids)
-        done, buffer = 0, []
+        done, buffer = len(known), []
         for batch in self.source.details(box.key, uids, background):
             if self._is_elsewhere(box):
                 return done
