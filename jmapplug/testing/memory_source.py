@@ -16,7 +16,7 @@ from typing import Any
 import gevent.event
 import msgspec
 
-from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTerm, SyncPoint
+from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTerm, SyncPoint, Views
 from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import Part
 from jmapplug.testing.memory_server import MemoryServer, StoredFolder, StoredMessage, message, switch
@@ -161,6 +161,12 @@ class MemorySource(MemoryWriting):
         self._call("items", (key, tuple(uids)))
         found = self._folder(key).messages
         return [self._item(found[uid]) for uid in uids if uid in found]
+
+    def views(self) -> Views:
+        return Views()
+
+    def located(self, key: bytes, validity: int, server_ids: Sequence[str]) -> dict[str, int]:
+        return {}
 
     def details(
         self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False

@@ -53,7 +53,8 @@ def test_the_servers_own_folders_stay_and_a_label_may_go(upstream: Any) -> None:
     rights = {one.key: one.rights for one in upstream.source().folders()}
     assert rights[b"Work"].may_rename and rights[b"Work"].may_delete
     for key in (KEYS[ALL], KEYS[TRASH], KEYS[IMPORTANT], b"[Gmail]"):
-        assert not rights[key].may_rename and not rights[key].may_delete
+        assert not (rights[key].may_rename or rights[key].may_delete or rights[key].may_create_child)
+    assert rights[b"Work"].may_create_child
 
 
 def test_a_message_has_one_id_and_one_thread_in_every_folder(upstream: Any) -> None:
