@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,6 +150,35 @@ def test_a_worker_that_is_killed_pushes_again_when_it_is_back(phone: Phone) -> N
     phone.proxy.sync(phone.account)
     phone.told_of(before)
     assert [value["@type"] for value in phone.read()].count("PushVerification") == 1
+
+
+def has_worker(proxy: Proxy, account: str) -> bool:
+    try:
+        return bool(proxy.worker_pid(account))
+    except AssertionError:
+        return False
+
+
+def test_a_verified_subscription_keeps_its_worker_when_others_idle_out(
+    phone: Phone, service: Proxy, dovecot: Dovecot, pushes: PushService
+) -> None:
+    phone.subscribe()
+    pid = service.worker_pid(phone.account)
+    other = Phone(service, dovecot, pushes, f"{phone.account}x")
+    other.create()
+    wait_until(lambda: not has_worker(service, other.account), "the end of a worker that was used later", 60)
+    assert service.worker_pid(phone.account) == pid
+    phone.deliver()
+    phone.told_of(None)
+
+
+def test_a_token_of_the_account_is_the_same_owner(phone: Phone) -> None:
+    id_ = phone.create()
+    command = [sys.executable, "-m", "jmapplug", "token", "create", phone.account]
+    made = subprocess.run(command, env=phone.proxy.environ, check=True, capture_output=True, text=True)
+    phone.client = Client(phone.proxy.port, phone.account, f"Bearer {made.stdout.strip()}")
+    assert [one["id"] for one in phone.call("get", ids=None)["list"]] == [id_]
+    assert phone.call("set", destroy=[id_])["destroyed"] == [id_]
 
 
 def test_another_login_neither_sees_nor_changes_nor_destroys_a_subscription(
