@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 import msgspec
@@ -21,9 +21,6 @@ from jmapplug.capabilities.core import store as sql
 from jmapplug.capabilities.core.store import Subscription
 from jmapplug.errors import SettingError
 from jmapplug.store import wake
-
-if TYPE_CHECKING:
-    from jmapplug.capabilities.core.push_http import Answer
 
 log = logging.getLogger("jmapplug.push")
 
@@ -185,7 +182,7 @@ class Pusher:
         news = dict(list(row.news(self.account.states()).items())[:MOST_TYPES])
         body = {"@type": "StateChange", "changed": {self.account.id: news}}
         headers = {"Urgency": "normal" if AT_ONCE & news.keys() else "low", "Topic": self._topic(news)}
-        self._settle(row, self._post(row, body, headers), news)
+        self._settle(row, *self._post(row, body, headers), news)
 
     def _topic(self, news: dict[str, str]) -> str:
         """RFC 8030 §5.4: it replaces one that waits under the same topic, so it must tell of the same types."""
@@ -195,25 +192,16 @@ class Pusher:
     def _verify(self, row: Subscription) -> None:
         """The PushVerification (RFC 8620 §7.2.2): one request, ever; tried again only where none has left."""
         body = {"@type": "PushVerification", "pushSubscriptionId": row.id, "verificationCode": row.code}
-        self._settle(row, self._post(row, body, {"Urgency": "high"}), {})
+        self._settle(row, *self._post(row, body, {"Urgency": "high"}), {})
 
     # --- one post ----------------------------------------------------------------------------------------------------
 
-    def _post(self, row: Subscription, value: dict[str, Any], headers: dict[str, str]) -> Answer | str:
-        """Encrypt, sign, post. The answer, or in a word why there is none."""
-        from jmapplug.capabilities.core import push_encryption, push_http, push_target, vapid
+    def _post(self, row: Subscription, value: dict[str, Any], headers: dict[str, str]) -> tuple[str, float | None]:
+        """Encrypt, sign, post: what came of it (a key of AFTER), and the seconds of Retry-After."""
+        from jmapplug.capabilities.core import push_http, push_target
 
-        settings, now = self.account.service_settings, self.clock()
-        private = bool(settings.extra.get("JMAP_PUSH_PRIVATE"))
-        body = msgspec.json.encode(value)
-        headers |= {"Content-Type": "application/json", "TTL": str(max(int(row.expires - now), 0))}
-        if row.p256dh is not None and row.auth is not None:
-            body = push_encryption.encrypt(body, row.p256dh, row.auth)
-            headers["Content-Encoding"] = "aes128gcm"
-        contact = settings.extra.get("JMAP_PUSH_CONTACT") or settings.baseurl
-        key = vapid.load(settings.datadir)
-        headers["Authorization"] = key.authorization(row.url, now, contact)
-        host = "?"
+        extra, now = self.account.service_settings.extra, self.clock()
+        private, host = bool(extra.get("JMAP_PUSH_PRIVATE")), "?"
 
         def leaving() -> None:
             # On the disk before the first octet: a worker that dies here does not send a second one.
@@ -223,23 +211,35 @@ class Pusher:
         try:
             target = push_target.parse(row.url, private)
             host = target.host
-            ca = settings.extra.get("JMAP_PUSH_CA")
-            return push_http.post(target, headers, body, now=now, leaving=leaving, private=private, ca=ca)
-        except push_target.Refused as error:
-            log.warning("account %s: push to %s refused: %s", self.account.id, host, error)
-            return "refused"
-        except push_http.NotSent as error:
-            log.info("account %s: push to %s not sent: %s", self.account.id, host, error)
-            return "unreachable"
-        except push_http.NoAnswer as error:
-            log.info("account %s: push to %s without an answer: %s", self.account.id, host, error)
-            return "later"
+            body = self._sealed(row, value, headers, now)
+            ca = extra.get("JMAP_PUSH_CA")
+            answer = push_http.post(target, headers, body, now=now, leaving=leaving, private=private, ca=ca)
+        except (push_target.Refused, push_http.NotSent, push_http.NoAnswer, SettingError) as error:
+            # The host and no more of the URL: who knows it can push.
+            log.info("account %s: push to %s: %s: %s", self.account.id, host, type(error).__name__, error)
+            kinds = {push_target.Refused: "refused", push_http.NoAnswer: "later"}
+            return kinds.get(type(error), "unreachable"), None
+        kind = outcome(answer.status)
+        if kind != "done":
+            log.info("account %s: push to %s: answered %d", self.account.id, host, answer.status)
+        return kind, answer.retry_after
 
-    def _settle(self, row: Subscription, answer: Answer | str, told: dict[str, str]) -> None:
-        kind = answer if isinstance(answer, str) else outcome(answer.status)
-        retry_after = None if isinstance(answer, str) else answer.retry_after
-        if kind not in ("done", "refused", "unreachable") and not isinstance(answer, str):
-            log.info("account %s: a push service answered %d", self.account.id, answer.status)
+    def _sealed(self, row: Subscription, value: dict[str, Any], headers: dict[str, str], now: float) -> bytes:
+        """The body, and into ``headers`` what belongs to it. Raises SettingError."""
+        from jmapplug.capabilities.core import push_encryption, vapid
+
+        settings = self.account.service_settings
+        body = msgspec.json.encode(value)
+        # RFC 8620 §7.2: application/json, and a TTL.
+        headers |= {"Content-Type": "application/json", "TTL": str(max(int(row.expires - now), 0))}
+        if row.p256dh is not None and row.auth is not None:
+            body = push_encryption.encrypt(body, row.p256dh, row.auth)
+            headers["Content-Encoding"] = "aes128gcm"
+        contact = settings.extra.get("JMAP_PUSH_CONTACT") or settings.baseurl
+        headers["Authorization"] = vapid.load(settings.datadir).authorization(row.url, now, contact)
+        return body
+
+    def _settle(self, row: Subscription, kind: str, retry_after: float | None, told: dict[str, str]) -> None:
         fresh = sql.one(self.account.store, row.id)
         if fresh is None:
             return

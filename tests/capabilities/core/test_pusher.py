@@ -412,6 +412,23 @@ def test_a_key_that_cannot_be_read_takes_the_offer_away_and_refuses_new_subscrip
     assert rig.pusher.live() == []
 
 
+def test_a_key_that_breaks_while_the_service_runs_puts_posts_off(rig: Rig) -> None:
+    id_ = rig.subscribe()
+    path = rig.service_settings.datadir / "vapid.key"
+    whole = path.read_bytes()
+    vapid.load.cache_clear()
+    path.write_text("nonsense")
+    rig.reopen()
+    rig.move("Email")
+    until(lambda: rig.row(id_).failures, "the failure")
+    assert rig.service.posts == []
+    path.write_bytes(whole)
+    rig.ahead = 10
+    rig.reopen()
+    until(lambda: rig.service.posts, "the post")
+    assert rig.told() == [{"Email": "e-1"}]
+
+
 def test_a_worker_that_pushes_nothing_has_neither_cryptography_nor_an_http_client() -> None:
     """Process rule 7."""
     code = (
