@@ -141,6 +141,17 @@ def test_a_restart_of_the_whole_service_pushes_on_although_nobody_asks_for_anyth
         service.stop()
 
 
+def test_a_hundred_deliveries_at_once_are_a_handful_of_posts(phone: Phone, pushes: PushService) -> None:
+    phone.subscribe()
+    with phone.server.imap(phone.user) as imap:
+        for number in range(100):
+            assert imap.append("INBOX", "", "", b"Subject: %d\r\n\r\nText.\r\n" % number)[0] == "OK"
+    phone.proxy.sync(phone.account)
+    phone.proxy.settled(phone.account)
+    wait_until(lambda: phone.told().get("Email") == phone.state(), "the newest state is pushed", 60)
+    assert len(pushes.to(phone.path)) <= 25
+
+
 def test_a_worker_that_is_killed_pushes_again_when_it_is_back(phone: Phone) -> None:
     phone.subscribe()
     phone.deliver()
