@@ -33,6 +33,7 @@ setup(
         "prometheus-client>=0.21,<1",
         "click>=8.1,<9",
         "zstandard>=0.23,<1",
+        "wsproto>=1.3,<2",
         "tzdata",
     ],
     extras_require={
@@ -44,6 +45,7 @@ setup(
             "hypothesis>=6.120,<7",
             "aiosmtpd>=1.4.6,<2",
             "requests>=2.32,<3",
+            "websockets>=15,<18",
             "mypy>=1.15,<3",
             "ruff>=0.9,<1",
             "types-requests",

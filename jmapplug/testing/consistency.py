@@ -23,8 +23,7 @@ def _emails(store: Store) -> dict[int, tuple[set[int], frozenset[str]]]:
     for eid, mid, flags in store.cache.rows("SELECT eid, mid, flags FROM message WHERE eid NOTNULL AND hidden = 0"):
         copies[eid].append((mid, flags))
     return {
-        eid: ({mid for mid, _ in each}, merged(flags for _, flags in each) | local[eid])
-        for eid, each in copies.items()
+        eid: ({mid for mid, _ in each}, merged(flags for _, flags in each) | local[eid]) for eid, each in copies.items()
     }
 
 

@@ -53,7 +53,16 @@ def build(here: Front, principal: Principal, asked: Request) -> dict[str, Any]:
         capabilities={urn: each.server_value(here.limits) for urn, each in here.plugins.capabilities.items()},
         base_url=base,
         event_source_url=f"{base}/eventsource?{variables}&ticket={quote(ticket, safe='')}",
+        web_socket_url=_web_socket_url(here, principal, base),
     )
+
+
+def _web_socket_url(here: Front, principal: Principal, base: str) -> str:
+    """RFC 8887 §3. The ticket is for browsers; a login by password takes the seal along, so that it ends with it."""
+    login = f"{principal.login}~{principal.seal}" if principal.login == "password" else principal.login
+    ticket = tickets.issue(here.auth.ticket_key, principal.account_id, login, purpose=tickets.WEBSOCKET)
+    # http → ws, https → wss
+    return f"ws{base.removeprefix('http')}/jmap/ws?ticket={quote(ticket, safe='')}"
 
 
 def state(here: Front, principal: Principal, asked: Request) -> str:
