@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-_POSITION = re.compile(r"([A-Za-z0-9_-]{1,255})=(\d{1,18})")
+_POSITION = re.compile(r"([A-Za-z0-9_-]{1,255})=([0-9]{1,18})")
 
 
 def write(positions: Mapping[str, int]) -> str:
