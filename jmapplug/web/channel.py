@@ -92,7 +92,7 @@ class Channel:
             try:
                 with gevent.Timeout(self._ping, False):
                     return self._socket.recv(PIECE)
-            except OSError:
+            except (OSError, ValueError):  # the latter: TLS that was shut down meanwhile
                 return b""
             if not last:
                 self._put(Ping())
@@ -144,7 +144,7 @@ class Channel:
             try:
                 with gevent.Timeout(self._stall):
                     self._socket.sendall(view[start : start + PIECE])
-            except (OSError, gevent.Timeout):
+            except (OSError, ValueError, gevent.Timeout):
                 return False
         return True
 

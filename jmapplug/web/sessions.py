@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from flask import Blueprint, Request, Response, request
 
 from jmapplug.hookspecs import AccountInfo
@@ -16,16 +18,18 @@ from jmapplug.web.front import Front
 
 routes = Blueprint("session", __name__)
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
 
 @routes.get("/session")
 def session() -> Response:
-    """The Session object; ETag and ``state`` change together."""
+    """The Session object. The ETag changes with ``state``, and with the tickets in its URLs, which do not last."""
     here = front.current()
     principal = here.auth.principal(request)
     # The pool is asked each time: a Session must not be older than the accounts it lists.
     fresh = here.auth.load(principal.account_id, principal.login)
     value = build(here, fresh, request)
-    tag = f'"{value["state"]}"'
+    tag = f'"{value["state"]}-{hashlib.sha256(_encode(value)).hexdigest()[:8]}"'
     if tag in request.headers.get("If-None-Match", ""):
         return Response(status=304, headers={"ETag": tag, **NO_STORE})
     return json_answer(value, headers={"ETag": tag, **NO_STORE})

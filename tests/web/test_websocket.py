@@ -503,6 +503,17 @@ def test_a_socket_ends_with_the_password_and_so_does_its_ticket(service: Proxy, 
     assert refusal(service.port, None, path) == 401
 
 
+def test_a_session_with_another_ticket_has_another_etag(service: Proxy, alice: Client) -> None:
+    """The state is the same, but a client that were told 304 would keep a URL that is good no more."""
+    before = alice.send("GET", "/session")
+    settings = registry(service, "open", accountid="alice")["settings"]
+    registry(service, "update", accountid="alice", settings=settings)
+    after = alice.send("GET", "/session", headers={"If-None-Match": before.headers["etag"]})
+    assert after.status == 200
+    assert after.json["state"] == before.json["state"]
+    assert after.json["capabilities"][WEBSOCKET]["url"] != before.json["capabilities"][WEBSOCKET]["url"]
+
+
 def test_a_socket_ends_with_its_account(service: Proxy, dovecot: Dovecot) -> None:
     client = service.add("leaving", dovecot, dovecot.new_user())
     with talk(client) as ws:
