@@ -108,7 +108,6 @@ def test_flags_that_are_not_permanent_are_dropped_without_a_word(server: MemoryS
     (answer,) = source.append(b"INBOX", [new(tmp_path, message("one"), ["\\Seen", "$Other"])])
     validity, uid = answer.uidvalidity or 0, answer.uid or 0
     assert source.store(b"INBOX", validity, [uid], ["$label", "$Third", "\\Flagged"], []) == {uid: ("\\Seen", "$label")}
-    assert source.replace_flags(b"INBOX", validity, uid, ["$Other"], None) == ()
 
 
 def test_a_read_only_folder_takes_nothing(server: MemoryServer, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ class Detail(msgspec.Struct, frozen=True):
 
     ``whole_header`` says which. ``structure`` is None where the server's could not be read: the core parses the message
     itself. ``preview`` is None where the server makes none.
+    ``item``: what ``items`` tells, where it was asked for too.
     """
 
     uid: int
@@ -103,6 +104,7 @@ class Detail(msgspec.Struct, frozen=True):
     structure: Part | None
     preview: str | None = None
     whole_header: bool = False
+    item: Item | None = None
 
 
 HEADER_FIELDS = (
@@ -205,8 +207,13 @@ class MailSource(Protocol):
     def items(self, key: bytes, uids: Sequence[int]) -> list[Item]:
         """These messages as ``changes`` lists new ones, as they are now; UIDs that are not there are left out."""
 
-    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
-        """Headers, structure, size (and preview where cheap) in batches; UIDs that are gone are left out."""
+    def details(
+        self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False
+    ) -> Iterator[list[Detail]]:
+        """Headers, structure, size (and preview where cheap) in batches; UIDs that are gone are left out.
+
+        ``with_items``: each Detail with its Item, in the same round trip; one that can only be had in pieces has none.
+        """
 
     def headers(self, key: bytes, uids: Sequence[int]) -> dict[int, bytes]:
         """Whole header blocks."""
@@ -255,17 +262,6 @@ class MailSource(Protocol):
         self, key: bytes, validity: int, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]
     ) -> dict[int, tuple[str, ...]]:
         """+FLAGS and -FLAGS of many messages: UID → flags as they are now (no \\Recent). What is gone is missing."""
-
-    def replace_flags(
-        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
-    ) -> tuple[str, ...] | None:
-        """Set the flags of one message, with UNCHANGEDSINCE where the server has it; the flags now; None when gone.
-
-        Raises UpstreamError(code="modified") where somebody else changed it since.
-        """
-
-    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
-        """(MODSEQ or None without CONDSTORE, flags) of one message, read now; None when it is gone."""
 
     def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
         """COPY into another folder; the source stays. All or nothing upstream (RFC 9051 §6.4.7)."""

@@ -150,8 +150,6 @@ class WritingContract(Promises):
         scene.source.store(b"INBOX", validity, [old], ["\\Seen"], [])
         for write in (
             lambda uid: scene.source.store(b"INBOX", validity, [uid], ["\\Seen"], []),
-            lambda uid: scene.source.replace_flags(b"INBOX", validity, uid, ["\\Seen"], None),
-            lambda uid: scene.source.modseq(b"INBOX", validity, uid),
             lambda uid: scene.source.copy(b"INBOX", validity, [uid], target).uids,
         ):
             assert write(scene.upstream.append(b"INBOX", message("fresh")))
@@ -159,36 +157,12 @@ class WritingContract(Promises):
         scene.source.remove(b"INBOX", validity, [uid])
         assert uid not in scene.upstream.uids(b"INBOX")
 
-    def test_flags_are_replaced(self, scene: Scene) -> None:
-        uid = scene.upstream.append(b"INBOX", message("one"), ["\\Flagged", "\\Answered"])
-        told = scene.source.replace_flags(b"INBOX", scene.validity(), uid, ["\\Seen", "\\Flagged"], None)
-        assert low(told) == {"\\seen", "\\flagged"} == scene.flags()[uid]
-        assert low(scene.source.replace_flags(b"INBOX", scene.validity(), uid, [], None)) == set()
-        assert scene.source.replace_flags(b"INBOX", scene.validity(), uid + 9, ["\\Seen"], None) is None
-
-    def test_flags_that_somebody_else_changed_are_not_replaced(self, scene: Scene) -> None:
-        uid = scene.upstream.append(b"INBOX", message("one"))
-        seen = scene.source.modseq(b"INBOX", scene.validity(), uid)
-        assert seen is not None
-        if seen[0] is None:
-            pytest.skip("this upstream keeps no MODSEQ")
-        scene.upstream.flag(b"INBOX", uid, "\\Flagged")
-        with pytest.raises(UpstreamError) as caught:
-            scene.source.replace_flags(b"INBOX", scene.validity(), uid, ["\\Seen"], seen[0])
-        assert caught.value.code == "modified" and scene.flags() == {uid: {"\\flagged"}}
-        again = scene.source.modseq(b"INBOX", scene.validity(), uid)
-        assert again is not None and low(again[1]) == {"\\flagged"}
-        told = scene.source.replace_flags(b"INBOX", scene.validity(), uid, ["\\Seen"], again[0])
-        assert low(told) == {"\\seen"}
-
     def test_nothing_is_written_under_another_uidvalidity(self, scene: Scene) -> None:
         target = scene.upstream.create("Target")
         uid = scene.upstream.append(b"INBOX", message("one"))
         wrong = scene.validity() + 1
         writes: list[Callable[[], object]] = [
             lambda: scene.source.store(b"INBOX", wrong, [uid], ["\\Seen"], []),
-            lambda: scene.source.replace_flags(b"INBOX", wrong, uid, ["\\Seen"], None),
-            lambda: scene.source.modseq(b"INBOX", wrong, uid),
             lambda: scene.source.copy(b"INBOX", wrong, [uid], target),
             lambda: scene.source.remove(b"INBOX", wrong, [uid]),
         ]

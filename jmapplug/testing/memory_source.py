@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import gevent.event
+import msgspec
 
-from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTerm, SyncPoint
+from jmapplug.backends import Changes, Detail, Features, Folder, Item, SearchTerm, SyncPoint, Views
 from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import Part
 from jmapplug.testing.memory_server import MemoryServer, StoredFolder, StoredMessage, message, switch
@@ -161,12 +162,22 @@ class MemorySource(MemoryWriting):
         found = self._folder(key).messages
         return [self._item(found[uid]) for uid in uids if uid in found]
 
-    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
+    def views(self) -> Views:
+        return Views()
+
+    def located(self, key: bytes, validity: int, server_ids: Sequence[str]) -> dict[str, int]:
+        return {}
+
+    def details(
+        self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False
+    ) -> Iterator[list[Detail]]:
         self._call("details", (key, tuple(uids)))
         folder = self._folder(key)
         found = [folder.messages[uid] for uid in uids if uid in folder.messages]
         for start in range(0, len(found), self.batch):
-            yield [self._detail(one) for one in found[start : start + self.batch]]
+            batch = [self._detail(one) for one in found[start : start + self.batch]]
+            items = [self._item(one) if with_items else None for one in found[start : start + self.batch]]
+            yield [msgspec.structs.replace(one, item=item) for one, item in zip(batch, items, strict=True)]
 
     def _detail(self, one: StoredMessage) -> Detail:
         header = one.raw.split(b"\r\n\r\n", 1)[0] + b"\r\n\r\n"

@@ -94,28 +94,6 @@ class MemoryWriting:
         self._done("store")
         return {one.uid: _visible(one.flags) for one in _present(folder, uids)}
 
-    def replace_flags(
-        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
-    ) -> tuple[str, ...] | None:
-        self._call("replace_flags", (key, uid, tuple(flags), unchanged_since))
-        folder = self._writable(key, validity)
-        one = folder.messages.get(uid)
-        if one is None:
-            return None
-        if self.features.condstore and unchanged_since is not None and one.modseq > unchanged_since:
-            raise UpstreamError("somebody else changed the message", code="modified")
-        self._set(folder, one, kept(folder, flags))
-        self._done("replace_flags")
-        return _visible(one.flags)
-
-    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
-        self._call("modseq", (key, uid))
-        folder = self._folder(key)
-        if folder.uidvalidity != validity:
-            raise UpstreamError("a folder was replaced upstream", code="uidvalidity")
-        one = folder.messages.get(uid)
-        return None if one is None else (one.modseq if self.features.condstore else None, _visible(one.flags))
-
     def _set(self, folder: StoredFolder, one: StoredMessage, flags: Iterable[str]) -> None:
         """An equal set of flags changes no MODSEQ."""
         new = tuple(flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from gmail_scene import ALL, DRAFTS, IMPORTANT, INBOX, SENT, SPAM, TRASH, GmailS
 from scene import message
 
 from jmapplug.testing import gmail_server
+from jmapplug.testing.gmail_fetch import numbers
 from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.proxy import Proxy
 
@@ -298,3 +300,27 @@ def test_a_role_that_a_client_gives_to_a_label_destroys_nothing(gm: GmailScene) 
     assert gm.where(one) == {"Work", "All Mail"}
     gm.done(destroy=[one])
     assert gm.look().emails == {}
+
+
+def test_a_message_is_asked_for_once_however_many_labels_it_has(
+    proxy: Proxy, account_name: str, tmp_path: Path
+) -> None:
+    server = gmail_server.start(log=tmp_path / "log")
+    scene = GmailScene(proxy, server, account_name, "gmail")
+    try:
+        scene.create("Work")
+        scene.append("INBOX", *(message(f"m{number}", body="needle") for number in range(30)))
+        scene.uid("INBOX", "COPY", "1:*", "Work")
+        scene.begin()
+        (found,) = scene.jmap.call("Email/query", filter={"text": "m7"})["ids"]
+        blob = scene.jmap.call("Email/get", ids=[found], properties=["blobId"])["list"][0]["blobId"]
+        url = f"/raw/{scene.account}/{blob}/m.eml"
+        for _ in range(2):
+            assert scene.jmap.send("GET", url).body == message("m7", body="needle")
+        asked = [line for line in server.commands if "FETCH" in line]
+        details = [numbers(line.split()[3], 30) for line in asked if "BODYSTRUCTURE" in line]
+        assert sum(map(len, details)) == 30, "each message's details, once"
+        assert sum("BODY.PEEK[]" in line for line in asked) == 1
+    finally:
+        scene.close()
+        server.stop()

@@ -273,3 +273,40 @@ def test_mailboxes_and_emails_are_made_in_one_request(make: Any, kind: str) -> N
     view = steady(scene)
     assert view.paths()[("Projekt Ö", "2026")] == made["sub"]["id"]
     assert view.mailboxes[made["sub"]["id"]]["totalEmails"] == 1
+
+
+def test_what_was_just_written_is_found_and_shown_in_snippets(scene: Scene) -> None:
+    """Search and snippets see the written state: before the index has it, and after the words are gone."""
+    view = scene.begin()
+    inbox = view.paths()[("Inbox",)]
+    body = {"bodyValues": {"1": {"value": "A quagga in the garden"}}}
+    search = {"filter": {"text": "quagga"}}
+    back = {"resultOf": "1", "name": "Email/query", "path": "/ids"}
+    answers = scene.jmap.request(
+        ("Email/set", {"create": {"d": draft(inbox, "Animals", **body)}}),
+        ("Email/query", search),
+        ("SearchSnippet/get", {**search, "#emailIds": back}),
+    )
+    made = done(answers[0][1])["created"]["d"]["id"]
+    assert answers[1][1]["ids"] == [made]
+    (snippet,) = answers[2][1]["list"]
+    assert "<mark>quagga</mark>" in snippet["preview"]
+    done(
+        set_(
+            scene, update={made: {"mailboxIds": boxes(view, "Trash") if ("Trash",) in view.paths() else {inbox: True}}}
+        )
+    )
+    assert scene.jmap.call("Email/query", **search)["ids"] == [made]
+    done(set_(scene, destroy=[made]))
+    assert scene.jmap.call("Email/query", **search)["ids"] == []
+
+
+def test_attached_messages_of_what_was_just_written_are_parsed(dove: Scene) -> None:
+    view = dove.begin()
+    blob = upload(dove, message("inner", body="Inner words"))
+    file = {"blobId": blob, "type": "message/rfc822", "disposition": "attachment", "name": "inner.eml"}
+    made = done(set_(dove, create={"d": draft(view.paths()[("Inbox",)], attachments=[file])}))["created"]["d"]
+    (got,) = dove.jmap.call("Email/get", ids=[made["id"]], properties=["attachments"])["list"]
+    part = got["attachments"][0]["blobId"]
+    parsed = dove.jmap.call("Email/parse", blobIds=[part], properties=["subject", "preview"])["parsed"][part]
+    assert parsed == {"subject": "inner", "preview": "Inner words"}

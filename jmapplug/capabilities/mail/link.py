@@ -22,6 +22,8 @@ from jmapplug.capabilities.mail import ids
 from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle
 from jmapplug.capabilities.mail.details import Facts, facts_of
 from jmapplug.capabilities.mail.keywords import keywords_of
+from jmapplug.capabilities.mail.link_known import link_known
+from jmapplug.capabilities.mail.plan import slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
@@ -84,16 +86,23 @@ class Fetcher:
     def folders(self, folders: Folders) -> None:
         self._folders, self._tree = folders, self._writes.tree_changes
 
-    def fetch(self, box: Row, uids: Sequence[int], *, background: bool = False, ours: bool = False) -> int:
+    def take_ours(self, box: Row, details: Sequence[Detail]) -> int:
+        """Make Emails of messages that we have just appended; how many. Their copies are rows of ``message`` already.
+
+        Each is an Email of its own, whatever it is like (mail-rules 5).
+        """
+        waiting = sql.pending_facts(self.store, box.mid, [one.uid for one in details])
+        return sum(self._take(box, part, waiting, True) for part in slices(details, BATCH))
+
+    def fetch(self, box: Row, uids: Sequence[int], *, background: bool = False) -> int:
         """Get the details of these copies and make their Emails; how many copies were settled.
 
-        ``ours``: we have just appended them, so each is an Email of its own, whatever it is like (mail-rules 5).
         What is gone upstream stays pending: the next pass sees it vanish. So does all of a folder that a write of ours
         renames or destroys meanwhile. Raises UpstreamError.
         """
         self._tree_read = self._writes.tree_changes
         try:
-            return self._fetch(box, uids, background, ours)
+            return self._fetch(box, uids, background)
         except UpstreamError:
             if not self._is_elsewhere(box):
                 raise
@@ -107,20 +116,24 @@ class Fetcher:
         self._tree_read = settled
         return boxes_sql.key_of(self.store, box.mid) != box.key
 
-    def _fetch(self, box: Row, uids: Sequence[int], background: bool, ours: bool) -> int:
+    def _fetch(self, box: Row, uids: Sequence[int], background: bool) -> int:
         if boxes_sql.key_of(self.store, box.mid) != box.key:
             return 0
+        known = link_known(self.store, self.folders, box, uids, self.source.features.id_scheme)
+        if known:
+            self._settled(len(known))
+            uids = [uid for uid in uids if uid not in known]
         waiting = sql.pending_facts(self.store, box.mid, uids)
-        done, buffer = 0, []
+        done, buffer = len(known), []
         for batch in self.source.details(box.key, uids, background):
             if self._is_elsewhere(box):
                 return done
             buffer += batch
             while len(buffer) >= BATCH:
-                done += self._take(box, buffer[:BATCH], waiting, ours)
+                done += self._take(box, buffer[:BATCH], waiting, False)
                 del buffer[:BATCH]
             breathe()
-        return done + self._take(box, buffer, waiting, ours)
+        return done + self._take(box, buffer, waiting, False)
 
     def _take(self, box: Row, details: Sequence[Detail], waiting: Mapping[int, Pending], ours: bool) -> int:
         facts: list[Facts] = []

@@ -22,6 +22,7 @@ from jmapplug.jmap.checks import Checker, is_bool, is_id, is_string, nullable
 from jmapplug.jmap.errors import MethodError
 from jmapplug.jmap.filters import Filter, FilterField, matches
 from jmapplug.jmap.methods import Args, Call
+from jmapplug.jmap.results import ListedIds
 from jmapplug.jmap.sorting import COLLATIONS, Comparator, Sort, SortField
 from jmapplug.jmap.standard import ChangeSet, Delta
 
@@ -145,24 +146,6 @@ class _Reverse:
         return isinstance(other, _Reverse) and self.value == other.value
 
 
-class MailboxResult:
-    """``QueryResult`` over a list."""
-
-    def __init__(self, ids_: list[str], state: str, can_calculate: bool) -> None:
-        self.ids = ids_
-        self.query_state = state
-        self.can_calculate_changes = can_calculate
-
-    def total(self) -> int:
-        return len(self.ids)
-
-    def window(self, position: int, limit: int | None) -> list[str]:
-        return self.ids[position:] if limit is None else self.ids[position : position + limit]
-
-    def index_of(self, id: str) -> int | None:
-        return self.ids.index(id) if id in self.ids else None
-
-
 class MailboxQuery:
     """``QuerySource`` of Mailboxes."""
 
@@ -191,13 +174,13 @@ class MailboxQuery:
     extra_args: Mapping[str, Checker] = {"sortAsTree": is_bool, "filterAsTree": is_bool}
     tolerated: frozenset[str] = frozenset()
 
-    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> MailboxResult:
+    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> ListedIds:
         store = call.account.store
         rows = sql.rows(store)
         found = self._select(rows, store.salt, filter, sort, args)
         # Counts are neither filtered nor sorted by: they do not move the state of a query.
         state = f"{store.epoch}-{sql.last_props(store)}"
-        return MailboxResult([row.id for row in found], state, _calculable(sort, args))
+        return ListedIds([row.id for row in found], state, _calculable(sort, args))
 
     def _select(self, rows: list[Row], salt: bytes, filter: Filter | None, sort: Sort, args: Args) -> list[Row]:
         forest = _Forest(rows)

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jmapplug.backends import Appended, Item, NewMessage
+import msgspec
+
+from jmapplug.backends import Appended, Detail, Item, NewMessage
 from jmapplug.capabilities.mail import email_patch, ids
 from jmapplug.capabilities.mail.compose import compose
 from jmapplug.capabilities.mail.keywords import canonical
@@ -149,11 +151,12 @@ def _see(session: WriteSession, mid: int, done: list[_Placed], answers: Sequence
         session.unsure(None)
         return
     try:
-        items = {item.uid: item for item in session.source.items(session.boxes[mid].key, [one.uid for one in done])}
+        details = _details(session, mid, [one.uid for one in done])
+        items = {uid: detail.item for uid, detail in details.items() if detail.item is not None}
         done = _without_doubles(session, mid, done, items, outcome)
         _insert(session, mid, [items[one.uid] for one in done if one.uid in items])
         fetcher = Fetcher(session.store, session.source, session.folders, lambda count: None)
-        fetcher.fetch(session.boxes[mid], [one.uid for one in done], ours=True)
+        fetcher.take_ours(session.boxes[mid], [details[one.uid] for one in done if one.uid in details])
     except UpstreamError as error:
         session.unsure(error)
     places = writing.emails_at(session.store, [(mid, one.uid) for one in done])
@@ -162,6 +165,16 @@ def _see(session: WriteSession, mid: int, done: list[_Placed], answers: Sequence
         if not one.eid:
             outcome.not_created[one.key] = set_error(UpstreamError("the new message cannot be read", code="unsure"))
             session.unsure(None)
+
+
+def _details(session: WriteSession, mid: int, uids: Sequence[int]) -> dict[int, Detail]:
+    """All that is to be known of new messages, in one round trip. Raises UpstreamError."""
+    key = session.boxes[mid].key
+    found = {one.uid: one for batch in session.source.details(key, uids, with_items=True) for one in batch}
+    bare = [uid for uid, one in found.items() if one.item is None]
+    for item in session.source.items(key, bare) if bare else ():
+        found[item.uid] = msgspec.structs.replace(found[item.uid], item=item)
+    return found
 
 
 def _insert(session: WriteSession, mid: int, items: Sequence[Item]) -> None:

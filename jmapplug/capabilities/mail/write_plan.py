@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        return not (self.stores or self.copies or self.moves or self.removes or self.shown)
+        return not (self.stores or self.copies or self.moves or self.removes or self.shown or self.drawn)
 
 
 def flags_of(keywords: Collection[str]) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ class WriteSession:
         self.store: Store = call.account.store
         self._writes = writes_of(self.store)
         self._unknown = False
+        self._local: dict[int, tuple[set[str], frozenset[str]]] = {}
 
     def __enter__(self) -> WriteSession:
         self._writes.lock.acquire()
@@ -165,12 +166,12 @@ class WriteSession:
         add: frozenset[str],
         remove: frozenset[str],
     ) -> tuple[frozenset[str], frozenset[str]]:
-        """What of ``add`` and ``remove`` goes upstream; the rest is noted to be kept here. Raises SetError."""
+        """What of ``add`` and ``remove`` goes upstream; the rest is kept here, when all is done. Raises SetError."""
         local = self._writes.local_keywords(self.store).get(eid, frozenset())
         refused = self.check_keywords(mids, add)
         # What the Email bears already and the folder it goes to would drop without a word.
         dropped = set().union(*(self.refused(mid, has - remove) for mid in mids)) - local
-        self._writes.change_local(self.store, eid, refused | dropped, local & remove)
+        self._local[eid] = (refused | dropped, local & remove)
         return add - refused, remove - local
 
     # --- planning
@@ -226,8 +227,11 @@ class WriteSession:
             self.source, self.boxes, _Journal(self.store), lambda eids: writing.server_ids(self.store, eids)
         )
         effects = runner.run([plan for plan in plans if not plan.empty])
-        also = self._writes.take_changed()
-        self.write_down(effects, also)
+        local, self._local = self._local, {}
+        for eid, (add, remove) in local.items():
+            if eid not in effects.errors:
+                self._writes.change_local(self.store, eid, add, remove)
+        self.write_down(effects, self._writes.take_changed())
         runner.written()
         for plan in plans:
             if plan.eid in effects.missing and plan.eid not in effects.errors and self._vanished(plan, effects):

@@ -13,6 +13,7 @@ from jmapplug.jmap import standard
 from jmapplug.jmap.checks import Checker, is_string
 from jmapplug.jmap.filters import Filter, FilterField, matches
 from jmapplug.jmap.methods import Args, Call, Handler, Reply
+from jmapplug.jmap.results import ListedIds
 from jmapplug.jmap.sorting import COLLATIONS, Comparator, Sort, SortField
 from jmapplug.jmap.standard import ChangeSet, Delta
 
@@ -75,25 +76,6 @@ class QuotaSource:
         return ChangeSet(since, new_state, more, **ids, extra={"updatedProperties": ["used"] if only_used else None})
 
 
-class QuotaResult:
-    """``QueryResult`` over a list."""
-
-    can_calculate_changes = True
-
-    def __init__(self, ids: list[str], state: str) -> None:
-        self.ids = ids
-        self.query_state = state
-
-    def total(self) -> int:
-        return len(self.ids)
-
-    def window(self, position: int, limit: int | None) -> list[str]:
-        return self.ids[position:] if limit is None else self.ids[position : position + limit]
-
-    def index_of(self, id: str) -> int | None:
-        return self.ids.index(id) if id in self.ids else None
-
-
 def _tests(row: Row) -> dict[str, Callable[[Any], bool]]:
     return {
         "name": lambda wanted: wanted.casefold() in row.name.casefold(),
@@ -125,11 +107,11 @@ class QuotaQuery:
     extra_args: Mapping[str, Checker] = {}
     tolerated: frozenset[str] = frozenset()
 
-    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> QuotaResult:
+    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> ListedIds:
         found = sorted((row for row in _visible(call) if matches(filter, _tests(row))), key=lambda row: row.id)
         for one in reversed(sort):
             found.sort(key=lambda row, one=one: _KEYS[one.property](row, one), reverse=not one.is_ascending)  # type: ignore[misc]
-        return QuotaResult([row.id for row in found], call.account.store.state("Quota"))
+        return ListedIds([row.id for row in found], call.account.store.state("Quota"), True)
 
     def query_changes(self, call: Call, filter: Filter | None, sort: Sort, args: Args, since: str) -> Delta:
         store = call.account.store

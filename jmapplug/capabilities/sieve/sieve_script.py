@@ -15,6 +15,7 @@ from jmapplug.jmap.checks import Checker, is_bool, is_string
 from jmapplug.jmap.errors import MethodError, SetError, invalid_arguments
 from jmapplug.jmap.filters import Filter, FilterField, matches
 from jmapplug.jmap.methods import Args, Call, Reply
+from jmapplug.jmap.results import ListedIds
 from jmapplug.jmap.sets import is_reference, resolved
 from jmapplug.jmap.sorting import COLLATIONS, Comparator, Sort, SortField
 from jmapplug.jmap.standard import Delta
@@ -67,25 +68,6 @@ def get(call: Call, args: Args) -> Reply:
 # --- query
 
 
-class ScriptResult:
-    """``QueryResult`` over a list."""
-
-    can_calculate_changes = False  # RFC 9661 has no SieveScript/queryChanges
-
-    def __init__(self, ids: list[str], state: str) -> None:
-        self.ids = ids
-        self.query_state = state
-
-    def total(self) -> int:
-        return len(self.ids)
-
-    def window(self, position: int, limit: int | None) -> list[str]:
-        return self.ids[position:] if limit is None else self.ids[position : position + limit]
-
-    def index_of(self, id: str) -> int | None:
-        return self.ids.index(id) if id in self.ids else None
-
-
 def _tests(record: Record) -> dict[str, Callable[[Any], bool]]:
     return {
         "name": lambda wanted: wanted.casefold() in record["name"].casefold(),
@@ -116,13 +98,14 @@ class ScriptQuery:
     extra_args: Mapping[str, Checker] = {}
     tolerated: frozenset[str] = frozenset()
 
-    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> ScriptResult:
+    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> ListedIds:
         view = scripts_of(call.account).look()
         found = [record for record in records(call, view) if matches(filter, _tests(record))]
         found.sort(key=lambda record: str(record["id"]))
         for one in reversed(sort):
             found.sort(key=lambda record: _SORT_KEYS[one.property](record, one), reverse=not one.is_ascending)
-        return ScriptResult([record["id"] for record in found], str(call.account.store.state("SieveScript")))
+        # RFC 9661 has no SieveScript/queryChanges.
+        return ListedIds([record["id"] for record in found], str(call.account.store.state("SieveScript")), False)
 
     def query_changes(self, call: Call, filter: Filter | None, sort: Sort, args: Args, since: str) -> Delta:
         raise MethodError("cannotCalculateChanges")

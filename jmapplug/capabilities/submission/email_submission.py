@@ -16,6 +16,7 @@ from jmapplug.jmap import standard
 from jmapplug.jmap.checks import Checker, is_id, is_string, is_utc_date, list_of
 from jmapplug.jmap.filters import Filter, FilterField, matches
 from jmapplug.jmap.methods import Args, Call
+from jmapplug.jmap.results import ListedIds
 from jmapplug.jmap.sorting import Comparator, Sort, SortField
 from jmapplug.jmap.standard import ChangeSet, Delta
 
@@ -88,25 +89,6 @@ _SORT_KEYS: dict[str, Callable[[Listed], Any]] = {
 }
 
 
-class SubmissionResult:
-    """``QueryResult`` over a list."""
-
-    can_calculate_changes = True
-
-    def __init__(self, ids_: list[str], state: str) -> None:
-        self.ids = ids_
-        self.query_state = state
-
-    def total(self) -> int:
-        return len(self.ids)
-
-    def window(self, position: int, limit: int | None) -> list[str]:
-        return self.ids[position:] if limit is None else self.ids[position : position + limit]
-
-    def index_of(self, id: str) -> int | None:
-        return self.ids.index(id) if id in self.ids else None
-
-
 class SubmissionQuery:
     """``QuerySource`` of EmailSubmissions: an account has some hundreds of them, kept for 30 days."""
 
@@ -126,13 +108,13 @@ class SubmissionQuery:
     extra_args: Mapping[str, Checker] = {}
     tolerated: frozenset[str] = frozenset()
 
-    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> SubmissionResult:
+    def query(self, call: Call, filter: Filter | None, sort: Sort, args: Args) -> ListedIds:
         store = call.account.store
         rows = [row for row in sql.listed(store) if matches(filter, _tests(row))]
         rows.sort(key=lambda row: row.id)
         for one in reversed(sort):
             rows.sort(key=_SORT_KEYS[one.property], reverse=not one.is_ascending)
-        return SubmissionResult([row.id for row in rows], store.state(TYPE))
+        return ListedIds([row.id for row in rows], store.state(TYPE), True)
 
     def query_changes(self, call: Call, filter: Filter | None, sort: Sort, args: Args, since: str) -> Delta:
         store = call.account.store

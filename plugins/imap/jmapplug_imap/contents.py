@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
+import msgspec
+
 from jmapplug.backends import HEADER_FIELDS, Detail
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access, FolderRefused, paced
+from jmapplug_imap.passes import IDENTITY, item_of
 from jmapplug_imap.protocol.commands import Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
@@ -42,7 +45,9 @@ class Contents:
 
     # --- many messages
 
-    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
+    def details(
+        self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False
+    ) -> Iterator[list[Detail]]:
         """See MailSource.details. Each batch is one FETCH; no connection is held between two batches."""
         for start in range(0, len(uids), BATCH):
             batch = uids[start : start + BATCH]
@@ -50,7 +55,10 @@ class Contents:
             items: list[Part] = ["UID", "RFC822.SIZE", "INTERNALDATE", "BODYSTRUCTURE", f"BODY.PEEK[{fields}]"]
             if self._access.features.previews:
                 items.append("PREVIEW")
-            found = self._many(key, batch, items, _detail, background, self._alone())
+            if with_items:
+                items += ["FLAGS", *IDENTITY[self._access.features.id_scheme]]
+            convert = _detail_with_item if with_items else _detail
+            found = self._many(key, batch, items, convert, background, self._alone())
             if found:
                 yield [found[uid] for uid in batch if uid in found]
 
@@ -314,6 +322,11 @@ def _detail(row: FetchRow, needs_header: bool = True) -> Detail | None:
     if row.size is None or row.received_at is None or header is None:
         return None
     return Detail(row.uid, row.size, row.received_at, header, row.structure, row.preview)
+
+
+def _detail_with_item(row: FetchRow) -> Detail | None:
+    detail = _detail(row)
+    return None if detail is None or row.flags is None else msgspec.structs.replace(detail, item=item_of(row))
 
 
 def _from_start(row: FetchRow, section: str) -> bytes | None:

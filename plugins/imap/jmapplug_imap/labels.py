@@ -107,14 +107,16 @@ def _there(connection: Connection, uids: Sequence[int]) -> set[int]:
 def as_labels(folders: Sequence[Folder]) -> list[Folder]:
     """The folders that are labels. Starred is ``\\Flagged`` once more: ``$flagged`` says it, and its folder is left out
 
-    (mail-rules 35). The server's own folders can be neither renamed nor deleted.
+    (mail-rules 35). The server's own folders can be neither renamed nor deleted, and take no folders below them.
     """
+    special = {folder.key: folder for folder in folders if folder.role and folder.role != "inbox"}
+    fixed = special.keys() | {folder.parent for folder in special.values()}
     found = []
     for folder in folders:
         if folder.role == "flagged":
             continue
-        if folder.role or not folder.selectable:
-            rights = msgspec.structs.replace(folder.rights, may_rename=False, may_delete=False)
+        if folder.key in fixed:
+            rights = msgspec.structs.replace(folder.rights, may_rename=False, may_delete=False, may_create_child=False)
             folder = msgspec.structs.replace(folder, rights=rights)
         found.append(folder)
     return found

@@ -98,8 +98,10 @@ class ImapSource:
     def located(self, key: bytes, validity: int, server_ids: Sequence[str]) -> dict[str, int]:
         return self._labels.located(key, validity, server_ids)
 
-    def details(self, key: bytes, uids: Sequence[int], background: bool = False) -> Iterator[list[Detail]]:
-        return self._contents.details(key, uids, background)
+    def details(
+        self, key: bytes, uids: Sequence[int], background: bool = False, with_items: bool = False
+    ) -> Iterator[list[Detail]]:
+        return self._contents.details(key, uids, background, with_items)
 
     def headers(self, key: bytes, uids: Sequence[int]) -> dict[int, bytes]:
         return self._contents.headers(key, uids)
@@ -150,14 +152,6 @@ class ImapSource:
         self, key: bytes, validity: int, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]
     ) -> dict[int, tuple[str, ...]]:
         return self._writing.store(key, validity, uids, add, remove)
-
-    def replace_flags(
-        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
-    ) -> tuple[str, ...] | None:
-        return self._writing.replace_flags(key, validity, uid, flags, unchanged_since)
-
-    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
-        return self._writing.modseq(key, validity, uid)
 
     def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
         return self._transfer.copy(key, validity, uids, target)

@@ -16,7 +16,7 @@ from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.errors import CommandError
 from jmapplug_imap.protocol.fetch import FetchRow
-from jmapplug_imap.protocol.responses import Esearch, Search, Status, Vanished
+from jmapplug_imap.protocol.responses import Esearch, Search, Vanished
 
 Flags = dict[int, tuple[str, ...]]
 _DELETED: list[Part] = ["\\Deleted"]
@@ -50,34 +50,6 @@ class Writing:
 
         return self._access.run(work) if uids else {}
 
-    def replace_flags(
-        self, key: bytes, validity: int, uid: int, flags: Sequence[str], unchanged_since: int | None
-    ) -> tuple[str, ...] | None:
-        """See MailSource.replace_flags."""
-        job = _Replacement(self._access, key, validity, uid, as_flags(flags), unchanged_since)
-        now = self._access.run(job.work)
-        if job.modified:
-            raise UpstreamError("somebody else changed the message", code="modified")
-        return now
-
-    def modseq(self, key: bytes, validity: int, uid: int) -> tuple[int | None, tuple[str, ...]] | None:
-        """See MailSource.modseq."""
-
-        def work(connection: Connection) -> tuple[int | None, tuple[str, ...]] | None:
-            return self._access.inside(connection, key, validity, lambda fresh: ask(connection, fresh), writing=False)
-
-        def ask(connection: Connection, fresh: bool) -> tuple[int | None, tuple[str, ...]] | None:
-            if not fresh:
-                connection.noop()
-            items: list[Part] = ["UID", "FLAGS", *(["MODSEQ"] if self._access.features.condstore else [])]
-            found: tuple[int | None, tuple[str, ...]] | None = None
-            for row in connection.fetch_all([uid], items):
-                if row.uid == uid and row.flags is not None:
-                    found = row.modseq, row.flags
-            return found
-
-        return self._access.run(work)
-
     # --- removal
 
     def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
@@ -94,43 +66,6 @@ class Writing:
         if uids:
             self._access.run(work)
         return sorted(set(uids))
-
-
-class _Replacement:
-    """Sets all flags of one message; done a second time only where the first time did not do it."""
-
-    def __init__(
-        self, access: Access, key: bytes, validity: int, uid: int, names: list[Part], unchanged_since: int | None
-    ) -> None:
-        self._access, self._key, self._validity, self._uid = access, key, validity, uid
-        self._names, self._since = names, unchanged_since
-        self._begun = self.modified = False
-
-    def work(self, connection: Connection) -> tuple[str, ...] | None:
-        return self._access.inside(
-            connection, self._key, self._validity, lambda fresh: self._replace(connection, fresh)
-        )
-
-    def _replace(self, connection: Connection, fresh: bool) -> tuple[str, ...] | None:
-        if self._begun:
-            now = _flags_now(connection, [self._uid]).get(self._uid)
-            if now is not None and _same(now, self._names):
-                return now
-        self._begun = True
-        if not fresh:
-            connection.noop()  # what came since must be there; a second STORE would be "modified" by the first
-        condition: list[Part] = []
-        if self._since is not None and connection.has("CONDSTORE"):
-            condition.append(["UNCHANGEDSINCE", self._since])
-        outcome = connection.pipeline([["UID STORE", str(self._uid), *condition, "FLAGS", self._names]])[0]
-        # RFC 7162 §3.1.3: MODIFIED comes with OK, and from some servers with NO.
-        self.modified = _modified(outcome)
-        if self.modified:
-            return ()
-        if isinstance(outcome, CommandError):
-            raise outcome
-        told = _told([outcome])
-        return told[self._uid] if self._uid in told else _flags_now(connection, [self._uid]).get(self._uid)
 
 
 def _stored(connection: Connection, uids: Sequence[int], changes: Sequence[tuple[str, list[Part]]]) -> Flags:
@@ -176,17 +111,6 @@ def _done(flags: Sequence[str], changes: Sequence[tuple[str, list[Part]]]) -> bo
 def _present(connection: Connection, uids: Sequence[int]) -> list[int]:
     found = {row.uid for row in connection.fetch_all(uids, ["UID"])}
     return [uid for uid in uids if uid in found]
-
-
-def _same(flags: Iterable[str], names: Iterable[Part]) -> bool:
-    return {flag.lower() for flag in flags} == {str(name).lower() for name in names}
-
-
-def _modified(outcome: Result | CommandError) -> bool:
-    if isinstance(outcome, CommandError):
-        return outcome.code == "modified"
-    codes = [outcome.code, *(status.code for status in outcome.of(Status))]
-    return any(code is not None and code.name == "MODIFIED" for code in codes)
 
 
 def _removed_wholly(connection: Connection, uids: Sequence[int], fresh: bool) -> None:

@@ -53,7 +53,8 @@ def test_the_servers_own_folders_stay_and_a_label_may_go(upstream: Any) -> None:
     rights = {one.key: one.rights for one in upstream.source().folders()}
     assert rights[b"Work"].may_rename and rights[b"Work"].may_delete
     for key in (KEYS[ALL], KEYS[TRASH], KEYS[IMPORTANT], b"[Gmail]"):
-        assert not rights[key].may_rename and not rights[key].may_delete
+        assert not (rights[key].may_rename or rights[key].may_delete or rights[key].may_create_child)
+    assert rights[b"Work"].may_create_child
 
 
 def test_a_message_has_one_id_and_one_thread_in_every_folder(upstream: Any) -> None:
@@ -155,3 +156,31 @@ def test_appending_what_is_there_gives_the_message_that_is_there(upstream: Any, 
     (second,) = source.append(KEYS[SENT], [NewMessage(path, path.stat().st_size)])
     ids = [source.items(key, [one.uid])[0].server_id for key, one in ((KEYS[INBOX], first), (KEYS[SENT], second))]
     assert ids[0] == ids[1] and len(upstream.uids(KEYS[ALL])) == 1
+
+
+@pytest.mark.parametrize("target", [TRASH, SPAM, SENT])
+def test_a_move_whose_answer_is_lost_is_told_as_it_happened(upstream: Any, target: str) -> None:
+    uids = [upstream.append(KEYS[INBOX], message(name)) for name in ("one", "two")]
+    source = upstream.source()
+    here = validity(source, KEYS[INBOX])
+    upstream.through.lose = "COPYUID"
+    done = source.move(KEYS[INBOX], here, uids[:1], KEYS[target])
+    assert done.uids == {uids[0]: upstream.uids(KEYS[target])[0]}
+    assert upstream.uids(KEYS[INBOX]) == uids[1:]
+
+
+@pytest.mark.parametrize("octets", range(3, 300, 41))
+def test_a_connection_that_is_cut_loses_no_message(cruel: Gmail, open_upstream: Any, octets: int) -> None:
+    upstream = open_upstream(cruel, proxied=True)
+    uid = upstream.append(KEYS[INBOX], message("one"))
+    source = upstream.source()
+    here = validity(source, KEYS[INBOX])
+    source.views()
+    upstream.through.cut_all()
+    upstream.through.cut_up_after, upstream.through.cuts = octets, 1
+    try:
+        source.remove(KEYS[INBOX], here, [uid])
+        assert upstream.uids(KEYS[INBOX]) == []
+    except UpstreamError:
+        pass
+    assert upstream.uids(KEYS[ALL]) == [1] and upstream.uids(KEYS[TRASH]) == []

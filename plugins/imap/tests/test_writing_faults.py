@@ -151,24 +151,6 @@ def test_flags_are_as_told(upstream: Upstream, sweep: Sweep) -> None:
     assert sweep.done
 
 
-def test_replaced_flags_are_not_somebody_elses_because_the_answer_was_lost(upstream: Upstream, sweep: Sweep) -> None:
-    uid = upstream.append(b"INBOX", message("one"))
-    known = validity(upstream)
-
-    def work(source: ImapSource) -> Any:
-        upstream.flag(b"INBOX", uid, "\\Seen", on=False)
-        found = source.modseq(b"INBOX", known, uid)
-        assert found is not None
-        return source.replace_flags(b"INBOX", known, uid, ["\\Seen"], found[0])
-
-    for answer in sweep.over(work):
-        if isinstance(answer, UpstreamError):
-            assert answer.code != "modified"
-        else:
-            assert [flag.lower() for flag in answer] == ["\\seen"]
-    assert sweep.done
-
-
 def test_what_is_removed_is_really_gone(upstream: Upstream, sweep: Sweep) -> None:
     known = validity(upstream)
     uids: list[int] = []
@@ -313,8 +295,6 @@ def test_flags_that_the_server_does_not_tell_are_asked_for(upstream: Upstream) -
     told = source.store(b"INBOX", known, uids, ["\\Seen"], [])
     assert {uid: [flag.lower() for flag in flags] for uid, flags in told.items()} == {uid: ["\\seen"] for uid in uids}
     assert not upstream.through.swallow
-    upstream.through.swallow = [r"^\* 2 FETCH"]
-    assert source.replace_flags(b"INBOX", known, uids[1], ["\\Flagged"], None) == ("\\Flagged",)
 
 
 def test_a_move_that_fails_half_way_tells_what_it_did(upstream: Upstream) -> None:

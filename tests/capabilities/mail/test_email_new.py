@@ -283,7 +283,7 @@ def test_a_hundred_imports_are_one_append(rig: Rig) -> None:
     }
     reply = rig.call("Email/import", emails=emails)
     assert len(reply["created"]) == 100
-    assert commands(rig)[-3:] == ["append", "items", "details"]
+    assert commands(rig)[-2:] == ["append", "details"]
     settled(rig)
 
 
@@ -312,7 +312,7 @@ def test_a_refused_append_leaves_nothing(rig: Rig, code: str | None) -> None:
     settled(rig)
 
 
-@pytest.mark.parametrize("step", ["append", "items", "details"])
+@pytest.mark.parametrize("step", ["append", "details"])
 def test_what_was_appended_and_not_seen_is_found_by_the_next_pass(rig: Rig, step: str) -> None:
     """The connection broke right after the work: no id for the client, but the message is there, once."""
 

@@ -706,3 +706,15 @@ def test_a_server_that_refuses_those_folders_keeps_nobody_from_writing(tmp_path:
     assert rig.update(rig.email("Hello"), **{"keywords/$seen": True}) is None
     assert set(rig.boxes()) == {"Inbox"}
     rig.close()
+
+
+def test_what_is_kept_here_is_not_kept_when_the_record_fails(rig: Rig) -> None:
+    rig.server.folders[b"INBOX"].permanent_flags = ("\\Seen", "\\Flagged", "\\Deleted")
+    rig.deliver("Hello")
+    rig.sync()
+    email = rig.email("Hello")
+    rig.source.fault = refusing("store", "noperm")
+    assert rig.update(email, **{"keywords/$forwarded": True, "keywords/$seen": True}) is not None
+    assert rig.emails()[email]["keywords"] == {}
+    assert rig.store.own.value("SELECT count(*) FROM mail_keyword") == 0
+    settled(rig)
