@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy, basic
+from tests.web.test_framing import frame
 
 CORE = "urn:ietf:params:jmap:core"
 WEBSOCKET = "urn:ietf:params:jmap:websocket"
@@ -539,6 +541,35 @@ def test_listeners_end_with_the_client_whether_it_says_goodbye_or_not(service: P
     wait_until(lambda: gauge in service.management.send("GET", "/metrics").body.decode(), "the front has none open")
 
 
+def deaf(client: Client) -> socket.socket:
+    """A client that has asked for more than its socket can hold, and reads none of it."""
+    handshake = {
+        "Host": "x",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Protocol": "jmap",
+        **client.headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in handshake.items())
+    sock = socket.create_connection((HOST, client.connection.port), timeout=PATIENCE)
+    sock.sendall(f"GET /jmap/ws HTTP/1.1\r\n{head}\r\n".encode())
+    assert sock.recv(4096).startswith(b"HTTP/1.1 101 ")
+    asked = {"@type": "Request", "using": [CORE], "methodCalls": [["Core/echo", {"x": "x" * 9_000_000}, "c"]]}
+    sock.sendall(frame(json.dumps(asked).encode()))
+    assert select.select([sock], [], [], PATIENCE)[0], "the answer has begun"
+    return sock
+
+
+def test_a_client_that_does_not_read_holds_nobody_else(alice: Client) -> None:
+    sock = deaf(alice)
+    with talk(alice) as ws:
+        ws.echo("R")
+        assert ws.receive()["requestId"] == "R"
+    sock.close()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_sigterm_closes_with_1001_and_waits_for_nobody(command: str, dovecot: Dovecot) -> None:
     """One that listens, one that is silent, one whose request is never answered, one that does not read."""
@@ -547,7 +578,7 @@ def test_sigterm_closes_with_1001_and_waits_for_nobody(command: str, dovecot: Do
         client = service.add("alice", dovecot, dovecot.new_user())
         client.call("Mailbox/get", ids=None)
         worker = service.worker_pid("alice")
-        listening, silent, waiting = talk(client), talk(client), talk(client)
+        listening, silent, waiting, sock = talk(client), talk(client), talk(client), deaf(client)
         listening.send("WebSocketPushEnable", dataTypes=None)
         silent.echo("R")
         assert silent.receive()["requestId"] == "R"
@@ -562,5 +593,6 @@ def test_sigterm_closes_with_1001_and_waits_for_nobody(command: str, dovecot: Do
         finally:
             os.kill(worker, signal.SIGCONT)
         assert service.process.wait(15) == 0
+        sock.close()
     finally:
         service.stop()
