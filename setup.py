@@ -33,6 +33,7 @@ setup(
         "prometheus-client>=0.21,<1",
         "click>=8.1,<9",
         "zstandard>=0.23,<1",
+        "wsproto>=1.3,<2",
         "tzdata",
     ],
     extras_require={
@@ -45,6 +46,7 @@ setup(
             "http-ece>=1.2,<2",
             "aiosmtpd>=1.4.6,<2",
             "requests>=2.32,<3",
+            "websockets>=15,<18",
             "mypy>=1.15,<3",
             "ruff>=0.9,<1",
             "types-requests",

@@ -35,6 +35,7 @@ BUILT_IN = (
     "jmapplug.capabilities.sieve",
     "jmapplug.capabilities.vacationresponse",
     "jmapplug.capabilities.mdn",
+    "jmapplug.capabilities.websocket",
     "jmapplug.web.plugin",
     "jmapplug.demo.plugin",
 )

@@ -57,12 +57,24 @@ def parse(body: bytes, known: Collection[str], limits: Limits) -> Request:
 
     Raises RequestError: notJSON, notRequest, unknownCapability, limit (maxSizeRequest, maxCallsInRequest).
     """
+    return check(decode(body, limits), known, limits)
+
+
+def decode(body: bytes, limits: Limits) -> Any:
+    """The JSON value in ``body``. Raises RequestError: notJSON, limit (maxSizeRequest)."""
     if len(body) > limits.max_size_request:
         raise _limit("maxSizeRequest", f"A request may have {limits.max_size_request} octets")
     try:
-        value = ijson.decode(body)
+        return ijson.decode(body)
     except ValueError as error:
         raise RequestError("notJSON", f"Not I-JSON (RFC 7493): {error}") from None
+
+
+def check(value: Any, known: Collection[str], limits: Limits) -> Request:
+    """The Request that a JSON value is. Raises RequestError: notRequest, unknownCapability, limit (maxCallsInRequest).
+
+    Members that RFC 8620 does not know (``@type`` and ``id`` of RFC 8887) are let be.
+    """
     if not isinstance(value, dict):
         raise _not_request("it is not an object")
     using = _using(value.get("using"))

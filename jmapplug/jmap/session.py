@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 CORE = "urn:ietf:params:jmap:core"
+WEBSOCKET = "urn:ietf:params:jmap:websocket"
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -30,11 +31,13 @@ def session_object(
     capabilities: Mapping[str, Mapping[str, Any]],
     base_url: str,
     event_source_url: str,
+    web_socket_url: str = "",
 ) -> dict[str, Any]:
     """The Session as JSON values. URLs are absolute under ``base_url`` (real clients do not resolve relative ones).
 
     ``primary``: the account logged in with. ``event_source_url``: a complete template with {types}, {closeafter} and
-    {ping}; it may carry a ticket that changes, so it is the one member that ``state`` does not cover.
+    {ping}. ``web_socket_url`` becomes the ``url`` of the capability for WebSocket (RFC 8887 §3) where that is among
+    ``capabilities``. Both may carry a ticket that changes, so these two members are what ``state`` does not cover.
     """
     base = base_url.rstrip("/")
     session: dict[str, Any] = {
@@ -47,6 +50,8 @@ def session_object(
         "uploadUrl": f"{base}/upload/{{accountId}}/",
     }
     state = hashlib.sha256(_encoder.encode(session)).hexdigest()[:16]
+    if WEBSOCKET in capabilities:
+        session["capabilities"][WEBSOCKET] = {"url": web_socket_url, **capabilities[WEBSOCKET]}
     return {**session, "eventSourceUrl": event_source_url, "state": state}
 
 

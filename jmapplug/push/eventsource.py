@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from jmapplug.jmap.errors import RequestError
+from jmapplug.push import positions
 from jmapplug.push.hub import Listener
 
 LEAST_PING, DEFAULT_PING = 30, 300
 
 _encode = msgspec.json.Encoder().encode
-_POSITION = re.compile(r"([A-Za-z0-9_-]{1,255})=(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def read_wish(query: Mapping[str, str], last_event_id: str | None) -> Wish:
         types=None if "*" in names or not names else names,
         close_after_state=close_after == "state",
         ping=max(int(ping), LEAST_PING) if int(ping) else 0,
-        since={name: int(position) for name, position in _POSITION.findall(last_event_id or "")},
+        since=positions.read(last_event_id),
     )
 
 
@@ -61,6 +60,5 @@ def stream(listener: Listener, wish: Wish) -> Iterator[bytes]:
 
 
 def _state(listener: Listener, changed: dict[str, dict[str, str]]) -> bytes:
-    position = ",".join(f"{account}={number}" for account, number in sorted(listener.positions.items()))
     data = _encode({"@type": "StateChange", "changed": changed})
-    return b"event: state\nid: %s\ndata: %s\n\n" % (position.encode(), data)
+    return b"event: state\nid: %s\ndata: %s\n\n" % (positions.write(listener.positions).encode(), data)

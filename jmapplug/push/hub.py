@@ -17,7 +17,7 @@ class Subscribe(Protocol):
     def subscribe(
         self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: int | None = None
     ) -> Any:
-        """A handle with ``close()``."""
+        """A handle with ``close()`` and ``position``, the number of the account's last event (None: not known yet)."""
 
 
 class Listener:
@@ -45,6 +45,9 @@ class Listener:
                 account_id, self._receiver(account_id), since=self._since.get(account_id)
             )
             self._handles.append(handle)
+            if (reached := getattr(handle, "position", None)) is not None:
+                # Of an account without an event so far too: the client's position is the whole login's.
+                self.positions.setdefault(account_id, reached)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -5,6 +5,7 @@ Commands are called with ``WorkerClient.call("__accounts__", name, header)``; ev
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import secrets
@@ -166,7 +167,10 @@ class Registry:
         }
 
     def pool(self, header: Header) -> Header:
-        """``{accountid}`` → ``{"accounts": [AccountInfo fields]}`` of its pool, itself first. Raises NotFound."""
+        """``{accountid}`` → ``{"accounts": [AccountInfo fields], "seal"}`` of its pool, itself first. Raises NotFound.
+
+        ``seal`` is another text whenever the account's own settings, its password among them, have been written.
+        """
         accountid = str(header.get("accountid"))
 
         def work(records: Records) -> list[Row]:
@@ -177,7 +181,8 @@ class Registry:
         if not rows:
             raise NotFound("not found")
         rows.sort(key=lambda row: row["accountid"] != accountid)
-        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows]}
+        seal = hashlib.sha256(rows[0]["settings"].encode()).hexdigest()[:16]
+        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows], "seal": seal}
 
     # --- reports
 

@@ -47,11 +47,15 @@ class TooManyFailures(JmapplugError):
 
 @dataclass(slots=True)
 class Principal:
-    """A login: the account logged in with, and every account of its pool (design: one person's accounts)."""
+    """A login: the account logged in with, and every account of its pool (design: one person's accounts).
+
+    ``seal`` is another one whenever the account's settings, its password among them, are written.
+    """
 
     account_id: str
     login: str
     accounts: dict[str, AccountInfo]
+    seal: str = ""
     session_state: str = ""
     expires: float = field(default_factory=lambda: time.monotonic() + CACHE_SECONDS)
 
@@ -115,25 +119,37 @@ class Authenticator:
     def cached(self) -> int:
         return len(self._cache)
 
-    def by_ticket(self, ticket: str) -> Principal:
-        """The Principal of an event stream's ticket (good for nothing else)."""
-        found = tickets.check(self.ticket_key, ticket)
+    def by_ticket(self, ticket: str, purpose: str = tickets.EVENTS) -> Principal:
+        """The Principal of a ticket that was issued for this purpose (it is good for no other)."""
+        found = tickets.check(self.ticket_key, ticket, purpose=purpose)
         if found is None:
             raise Unauthorized("the ticket is not valid")
         account_id, login = found
+        login, _, seal = login.partition("~")
+        return self.again(account_id, login, seal)
+
+    def again(self, account_id: str, login: str, seal: str = "") -> Principal:
+        """The Principal of credentials that were checked before and are held no more, as it is now.
+
+        Raises Unauthorized where the token is revoked or expired, the account gone, or, of a login by password, the
+        seal (if given) broken: the password may be another one.
+        """
         if login != "password":
             known = self._call("token_list", {"accountid": account_id})["tokens"]
-            if not any(token["id"] == login for token in known):
+            if not any(token["id"] == login and not _past(token["expires"]) for token in known):
                 raise Unauthorized("the token is revoked")
-        return self.load(account_id, login)
+        found = self.load(account_id, login)
+        if login == "password" and seal not in ("", found.seal):
+            raise Unauthorized("the account's settings have changed")
+        return found
 
     def load(self, account_id: str, login: str) -> Principal:
         """The Principal of an account, its pool read from the registry. Raises Unauthorized when it is gone."""
-        rows = self._call("pool", {"accountid": account_id})["accounts"]
-        accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in rows}
+        pool = self._call("pool", {"accountid": account_id})
+        accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in pool["accounts"]}
         if account_id not in accounts:
             raise Unauthorized("the account is gone")
-        return Principal(account_id, login, accounts)
+        return Principal(account_id, login, accounts, str(pool.get("seal") or ""))
 
     def _fresh(self, request: Request, header: str) -> Principal:
         scheme, _, credentials = header.partition(" ")
@@ -213,6 +229,10 @@ class Authenticator:
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
+
+
+def _past(expires: float | None) -> bool:
+    return expires is not None and expires < time.time()
 
 
 def _split_basic(credentials: str) -> tuple[str, str]:

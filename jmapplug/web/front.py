@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Flask, current_app
 
@@ -14,6 +15,7 @@ from jmapplug.settings import Settings
 from jmapplug.web.auth import REGISTRY, Authenticator
 from jmapplug.web.limits import UnderWay
 from jmapplug.web.metrics import FrontMetrics
+from jmapplug.web.sockets import Sockets
 from jmapplug.workers.client import WorkerClient
 
 
@@ -28,6 +30,7 @@ class Front:
     hub: Hub
     limits: Limits = field(default_factory=Limits)
     metrics: FrontMetrics = field(default_factory=FrontMetrics)
+    sockets: Sockets = field(default_factory=Sockets)
     requests: UnderWay = field(init=False)
     uploads: UnderWay = field(init=False)
 
@@ -38,11 +41,18 @@ class Front:
     def start(self) -> None:
         """Have a supervisor, hear of revocations."""
         self.client.start()
-        self.client.subscribe(REGISTRY, self.auth.purge)
+        self.client.subscribe(REGISTRY, self._heard)
+        self.sockets.start()
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        """Accounts, pools or tokens have changed."""
+        self.auth.purge()
+        self.sockets.heard(event)
 
     def stop(self) -> None:
-        """End the streams so that the server can stop (process rule 9)."""
+        """End the streams and sockets so that the server can stop (process rule 9). Safe in a signal handler."""
         self.hub.stop()
+        self.sockets.stop()
 
 
 def make(settings: Settings, plugins: Plugins) -> Front:

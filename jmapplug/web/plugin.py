@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_public_routes() -> list[flask.Blueprint]:
-    """The Session, the API, blobs, event streams."""
-    from jmapplug.web import blobs, events, jmap, sessions
+    """The Session, the API, WebSocket, blobs, event streams."""
+    from jmapplug.web import blobs, events, jmap, sessions, websocket
 
-    return [sessions.routes, jmap.routes, blobs.routes, events.routes]
+    return [sessions.routes, jmap.routes, websocket.routes, blobs.routes, events.routes]
 
 
 @hookimpl

@@ -67,6 +67,7 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
     """One connection."""
 
     close_connection: bool
+    wsgi_input: Any
 
     @property
     def closing(self) -> bool:
@@ -87,7 +88,8 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         # The server reads what the app left of a body, to find the next request behind it; not where none will come.
-        self.wsgi_input = environ["wsgi.input"] = _Body(self, environ["wsgi.input"])
+        # (With an Upgrade header environ["wsgi.input"] would be the connection itself, without any framing.)
+        self.wsgi_input = environ["wsgi.input"] = _Body(self, self.wsgi_input)
         environ["jmapplug.socket"] = self.socket
         transfer = self.headers.get("Transfer-Encoding")
         if transfer:

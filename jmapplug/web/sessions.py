@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from flask import Blueprint, Request, Response, request
 
 from jmapplug.hookspecs import AccountInfo
@@ -16,16 +18,18 @@ from jmapplug.web.front import Front
 
 routes = Blueprint("session", __name__)
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
 
 @routes.get("/session")
 def session() -> Response:
-    """The Session object; ETag and ``state`` change together."""
+    """The Session object. The ETag changes with ``state``, and with the tickets in its URLs, which do not last."""
     here = front.current()
     principal = here.auth.principal(request)
     # The pool is asked each time: a Session must not be older than the accounts it lists.
     fresh = here.auth.load(principal.account_id, principal.login)
     value = build(here, fresh, request)
-    tag = f'"{value["state"]}"'
+    tag = f'"{value["state"]}-{hashlib.sha256(_encode(value)).hexdigest()[:8]}"'
     if tag in request.headers.get("If-None-Match", ""):
         return Response(status=304, headers={"ETag": tag, **NO_STORE})
     return json_answer(value, headers={"ETag": tag, **NO_STORE})
@@ -53,6 +57,7 @@ def build(here: Front, principal: Principal, asked: Request) -> dict[str, Any]:
         capabilities=_capabilities(here),
         base_url=base,
         event_source_url=f"{base}/eventsource?{variables}&ticket={quote(ticket, safe='')}",
+        web_socket_url=_web_socket_url(here, principal, base),
     )
 
 
@@ -63,6 +68,14 @@ def _capabilities(here: Front) -> dict[str, dict[str, Any]]:
         for urn, each in here.plugins.capabilities.items()
     }
     return {urn: {**value, **more} for urn, (value, more) in values.items() if more is not None}
+
+
+def _web_socket_url(here: Front, principal: Principal, base: str) -> str:
+    """RFC 8887 §3. The ticket is for browsers; a login by password takes the seal along, so that it ends with it."""
+    login = f"{principal.login}~{principal.seal}" if principal.login == "password" else principal.login
+    ticket = tickets.issue(here.auth.ticket_key, principal.account_id, login, purpose=tickets.WEBSOCKET)
+    # http → ws, https → wss
+    return f"ws{base.removeprefix('http')}/jmap/ws?ticket={quote(ticket, safe='')}"
 
 
 def state(here: Front, principal: Principal, asked: Request) -> str:

@@ -1,7 +1,8 @@
-"""Tickets: what the event source URL carries instead of an Authorization header (a browser cannot send one there).
+"""Tickets: what a URL carries where a browser cannot send an Authorization header.
 
-``<expiry>.<accountid>.<login>.<mac>``: good only for event streams, 24 hours, of this login; the expiry is rounded
-to the hour so that the Session's URL does not change with every request.
+``<expiry>.<accountid>.<login>.<mac>``: good for one purpose of this login only, for a time that is rounded up to the
+hour so that the Session's URLs do not change with every request. An event stream only tells states: 24 hours. A
+WebSocket can do everything: one hour.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import hmac
 import time
 
 HOUR = 3600
-LIFE = 24 * HOUR
+EVENTS, WEBSOCKET = "eventsource", "websocket"
+LIFE = {EVENTS: 24 * HOUR, WEBSOCKET: HOUR}
 
 
-def issue(key: bytes, account_id: str, login: str, now: float | None = None) -> str:
+def issue(key: bytes, account_id: str, login: str, now: float | None = None, *, purpose: str = EVENTS) -> str:
     """A ticket for ``account_id``; ``login`` names the credentials (a token's id), so that their revocation ends it."""
-    expiry = (int(time.time() if now is None else now) // HOUR + 1) * HOUR + LIFE
+    expiry = (int(time.time() if now is None else now) // HOUR + 1) * HOUR + LIFE[purpose]
     text = f"{expiry}.{account_id}.{login}"
-    return f"{text}.{_mac(key, text)}"
+    return f"{text}.{_mac(key, purpose, text)}"
 
 
-def check(key: bytes, ticket: str, now: float | None = None) -> tuple[str, str] | None:
+def check(key: bytes, ticket: str, now: float | None = None, *, purpose: str = EVENTS) -> tuple[str, str] | None:
     """(accountid, login) of a good ticket, else None."""
     text, _, mac = ticket.rpartition(".")
-    if not hmac.compare_digest(_mac(key, text).encode(), mac.encode()):
+    if not hmac.compare_digest(_mac(key, purpose, text).encode(), mac.encode()):
         return None
     expiry, account_id, login = text.split(".", 2)
     if int(expiry) < (time.time() if now is None else now):
@@ -33,6 +35,7 @@ def check(key: bytes, ticket: str, now: float | None = None) -> tuple[str, str] 
     return account_id, login
 
 
-def _mac(key: bytes, text: str) -> str:
-    digest = hmac.new(key, b"eventsource\0" + text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+def _mac(key: bytes, purpose: str, text: str) -> str:
+    message = f"{purpose}\0{text}".encode("utf-8", "surrogatepass")
+    digest = hmac.new(key, message, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -30,6 +30,11 @@ class Subscription:
         self._feed = feed
         self.callback = callback
 
+    @property
+    def position(self) -> int | None:
+        """The number of the account's last event; None until the worker has answered for the first time."""
+        return self._feed.position
+
     def close(self) -> None:
         self._feed.remove(self)
 
@@ -224,6 +229,7 @@ class _Feed:
         self._client = client
         self._members: list[Subscription] = []
         self._states: dict[str, str] = {}
+        self.position: int | None = None
         self._subscribed = False
         self._ready = Event()
         self._keeper = gevent.spawn(self._keep)
@@ -233,16 +239,24 @@ class _Feed:
         self._members.append(member)
         self._ready.wait(timeout)
         if since is not None:
-            gevent.spawn(self._catch_up, member, since)
+            # What was missed comes before what happens now: the position told with the latter covers both.
+            gevent.spawn(self._catch_up, member, since).join(timeout)
         return member
 
     def _catch_up(self, member: Subscription, since: int) -> None:
-        try:
-            missed, _ = self._client.call(self.account_id, "subscribe", {"since": since}, retry=True)
-        except JmapplugError:
+        pause = 0.05
+        while member in self._members:
+            try:
+                missed, _ = self._client.call(self.account_id, "subscribe", {"since": since}, retry=True)
+            except NotFound:
+                return
+            except JmapplugError:
+                gevent.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            if missed.get("changed") and member in self._members:
+                member.callback({"changed": missed["changed"], "id": missed["id"]})
             return
-        if missed.get("changed") and member in self._members:
-            member.callback({"changed": missed["changed"], "id": missed["id"]})
 
     def remove(self, member: Subscription) -> None:
         if member not in self._members:
@@ -267,6 +281,7 @@ class _Feed:
 
     def deliver(self, body: dict[str, Any]) -> None:
         self._states.update(body.get("changed") or {})
+        self.position = body.get("id", self.position)
         for member in list(self._members):
             try:
                 member.callback(body)
@@ -302,4 +317,5 @@ class _Feed:
         if answer.get("changed"):
             self.deliver({"changed": answer["changed"], "id": answer["id"]})
         self._states.update(answer.get("states") or {})
+        self.position = answer.get("id", self.position)
         return channel

@@ -69,6 +69,16 @@ def test_the_state_stays_while_nothing_changes_and_a_new_ticket_is_no_change() -
     assert session(event_source_url="https://x/?ticket=2&{types}{closeafter}{ping}")["state"] == session()["state"]
 
 
+def test_the_url_of_the_websocket_is_in_its_capability_and_its_ticket_is_no_change() -> None:
+    urn = "urn:ietf:params:jmap:websocket"
+    offered = {CORE: {"maxCallsInRequest": 64}, urn: {"supportsPush": True}}
+    one, two = (session(capabilities=offered, web_socket_url=f"wss://x/ws?ticket={number}") for number in "12")
+    assert one["capabilities"][urn] == {"url": "wss://x/ws?ticket=1", "supportsPush": True}
+    assert one["state"] == two["state"]
+    assert offered[urn] == {"supportsPush": True}
+    assert urn not in session(web_socket_url="wss://x/ws")["capabilities"]
+
+
 def test_the_order_of_members_is_no_change() -> None:
     turned = {CONTACTS: {}, MAIL: {}, CORE: {"maxCallsInRequest": 64}}
     assert session(capabilities=turned)["state"] == session()["state"]

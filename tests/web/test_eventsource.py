@@ -117,6 +117,16 @@ def test_a_stream_ends_when_the_account_is_deleted(proxy: Proxy, dovecot: Doveco
         pass
 
 
+def test_listeners_end_with_their_streams(inbox: tuple[Client, Any], proxy: Proxy) -> None:
+    client, _ = inbox
+    streams = [Stream(client.connection.port, "/eventsource?ping=0", client.headers) for _ in range(3)]
+    wait_until(lambda: proxy.status(client.account)["subscribers"] == 1, "the front listens, once for all")
+    for stream in streams:
+        stream.answer.close()
+        stream.close()
+    wait_until(lambda: proxy.status(client.account)["subscribers"] == 0, "nobody listens")
+
+
 def test_a_stream_survives_its_worker(inbox: tuple[Client, Any], proxy: Proxy) -> None:
     client, imap = inbox
     stream = Stream(client.connection.port, "/eventsource?types=Email&ping=0&closeafter=state", client.headers)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jmapplug.jmap.errors import RequestError
+from jmapplug.push import positions
 from jmapplug.push.eventsource import Wish, read_wish, stream
 from jmapplug.push.hub import Hub
 
@@ -19,6 +20,7 @@ class Workers:
     def __init__(self) -> None:
         self.callbacks: dict[str, list[Callable[[dict[str, Any]], None]]] = {}
         self.since: dict[str, int | None] = {}
+        self.reached: dict[str, int] = {}
 
     def subscribe(
         self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: int | None = None
@@ -28,6 +30,8 @@ class Workers:
         workers = self
 
         class Handle:
+            position = self.reached.get(account_id)
+
             def close(self) -> None:
                 workers.callbacks[account_id].remove(callback)
 
@@ -50,6 +54,23 @@ def test_changes_that_come_together_leave_in_one_event_with_the_newest_state() -
         workers.tell("a", 2, Email="e-2")
         assert listener.wait(0) == {"a": {"Email": "e-2", "Mailbox": "m-1"}}
         assert listener.wait(0) == {}
+
+
+def test_a_listeners_position_names_accounts_in_which_nothing_has_happened_yet() -> None:
+    workers = Workers()
+    workers.reached = {"a": 3, "b": 9}
+    with Hub(workers).listen(["a", "b", "c"], since={"b": 7}) as listener:
+        workers.tell("c", 1, Email="c-1")
+        assert listener.positions == {"a": 3, "b": 7, "c": 1}
+
+
+def test_a_position_comes_back_as_it_was_written_and_anything_else_begins_anew() -> None:
+    text = positions.write({"b": 9, "a": 3})
+    assert text == "a=3,b=9"
+    assert positions.read(text) == {"a": 3, "b": 9}
+    assert positions.since(text, ["a", "c"]) == {"a": 3, "c": 0}
+    for garbage in ("", "a", "a=", "=3", "a=-3", "a=٣", "\0"):
+        assert positions.since(garbage, ["a"]) == {"a": 0}
 
 
 def test_a_type_nobody_asked_for_is_not_told() -> None:

@@ -22,6 +22,15 @@ def test_a_ticket_does_not_change_within_the_hour() -> None:
     assert tickets.issue(KEY, "alice", "x", now=3600) == tickets.issue(KEY, "alice", "x", now=7199)
 
 
+def test_a_ticket_for_a_websocket_is_for_that_alone_and_for_an_hour() -> None:
+    ticket = tickets.issue(KEY, "alice", "password~s", now=1000, purpose=tickets.WEBSOCKET)
+    assert tickets.check(KEY, ticket, now=1000 + 3599, purpose=tickets.WEBSOCKET) == ("alice", "password~s")
+    assert tickets.check(KEY, ticket, now=1000 + 2 * 3600, purpose=tickets.WEBSOCKET) is None
+    assert tickets.check(KEY, ticket, now=1000) is None
+    events = tickets.issue(KEY, "alice", "password", now=1000)
+    assert tickets.check(KEY, events, now=1000, purpose=tickets.WEBSOCKET) is None
+
+
 def test_a_ticket_of_another_key_is_refused() -> None:
     assert tickets.check(b"other" * 8, tickets.issue(KEY, "alice", "x")) is None
 

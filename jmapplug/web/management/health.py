@@ -65,6 +65,7 @@ class _OfPlugins(Collector):
 GAUGES = {
     "jmap_backend_queue_depth": "Requests waiting for a worker",
     "jmap_sse_connections_active": "Open event streams",
+    "jmap_websocket_connections_active": "Open WebSocket connections",
     "jmap_auth_cache_entries": "Cached log-ins",
 }
 COUNTERS = {

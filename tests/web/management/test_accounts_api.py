@@ -231,6 +231,7 @@ def test_metrics_are_named_as_operators_scrape_them(service: Proxy, dovecot: Dov
         "jmap_auth_cache_hits_total ",
         "jmap_mgmt_requests_total ",
         "jmap_sse_connections_active ",
+        "jmap_websocket_connections_active ",
         "jmap_backend_queue_depth ",
         "jmap_backfilling_accounts ",
     ):
