@@ -226,7 +226,7 @@ def check_update(tree: Tree, row: Row, changes: Mapping[str, Any], parent: Row |
     if "role" in changes:
         if row.role == "inbox":
             raise invalid("The inbox stays the inbox", "role")
-        _check_role(tree, changes["role"])
+        _check_role(tree, changes["role"], row.mid)
     if renamed:
         # The name comes last: one that is put aside for it (mailbox_set) waits for nothing else.
         _check_place(tree, row, parent, changes.get("name", row.name))
@@ -246,12 +246,12 @@ def _check_parent(parent: Row | None) -> None:
         raise SetError("forbidden", "The parent Mailbox takes no children")
 
 
-def _check_role(tree: Tree, role: str | None) -> None:
-    """RFC 8621 §2: no two Mailboxes with the same role (mail-rules 26)."""
+def _check_role(tree: Tree, role: str | None, mid: int = 0) -> None:
+    """RFC 8621 §2: no two Mailboxes with the same role (mail-rules 26). ``mid``: who is to have it."""
     if role == "inbox":
         raise invalid("Only INBOX is the inbox", "role")
     holder = tree.with_role(role) if role is not None else None
-    if holder is not None:
+    if holder is not None and holder.mid != mid:
         raise Blocked(invalid("Another Mailbox has this role", "role"), holder.mid)
 
 

@@ -127,11 +127,15 @@ class _Run:
             *(_Op("update", key, patch) for key, patch in request.update.items()),
             *(_Op("destroy", id_, {}) for id_ in request.destroy),
         ]
+        ways = 0
         while pending:
             self._waiting = {}
             left = [op for op in pending if not self._done(op)]
-            if len(left) == len(pending) and not self._make_way(left):
-                break
+            if len(left) == len(pending):
+                # Each record gives way once for its name and once for its role; more than that helps nobody.
+                ways += 1
+                if ways > 2 * len(left) or not self._make_way(left):
+                    break
             pending = left
         for op in pending:
             self._refuse(op, self._waiting[op.kind, op.key].refusal)
@@ -211,6 +215,8 @@ class _Run:
             last = waiting[last]
         row = self.steps.tree.by_mid[mid]
         if blocked[last].wish is None:
+            if mid in self._roles:
+                return False
             self._roles[mid] = (str(row.role), self.steps.role_source(mid))
             self.steps.set_role(mid, None, "client")
             return True
