@@ -32,6 +32,8 @@ DISTRUST = 3600.0
 """Seconds for which a watch that missed something counts as not complete."""
 RETRY, LONGEST_RETRY = 30.0, 600.0
 """Seconds until a watch that could not be opened is tried again: the server may give us one connection only."""
+SHORT = 60.0
+"""Seconds that a watch has to live; after two in a row that broke earlier the next one has to wait."""
 BURST, RATE = 3.0, 2.0
 
 
@@ -67,6 +69,7 @@ class Watching:
         self._pace = Pace(clock)
         self._failures = 0
         self._retry_at = 0.0
+        self._opened_at = 0.0
         self._distrust_until = 0.0
         self._cost = 0.0
         self._closed = False
@@ -101,7 +104,7 @@ class Watching:
         try:
             news = watch.wait(timeout)
         except UpstreamError:
-            self.drop()
+            self._broke()
             raise
         if watch.closed:
             self.drop()
@@ -156,11 +159,21 @@ class Watching:
         try:
             self._watch = self._account.mail_source().watch(inbox)
         except UpstreamError as error:
-            self._retry_at = self._clock() + min(RETRY * 2.0 ** min(self._failures, 10), LONGEST_RETRY)
             self._failures += 1
+            self._later(self._failures)
             log.info("account %s: no watch: %s", self._account.id, error)
             return False
         if self._closed:
             self.drop()
-        self._failures = 0
+        self._opened_at = self._clock()
         return self._watch is not None
+
+    def _broke(self) -> None:
+        """The watch is gone. One that never lasts is tried less and less often: each costs a log-in and two passes."""
+        self.drop()
+        self._failures = self._failures + 1 if self._clock() - self._opened_at < SHORT else 0
+        if self._failures > 1:
+            self._later(self._failures - 1)
+
+    def _later(self, failures: int) -> None:
+        self._retry_at = self._clock() + min(RETRY * 2.0 ** min(failures - 1, 10), LONGEST_RETRY)

@@ -55,6 +55,8 @@ class Access:
         """JMAP role → key of the folder of which the last listing stated it."""
         self.notify_after = 0.0
         """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
+        self.notify_breaks = 0
+        """How many connections in a row broke soon after NOTIFY was set."""
         self._features: Features | None = None
         self._asking = BoundedSemaphore()
 

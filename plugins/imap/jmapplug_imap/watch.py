@@ -37,6 +37,9 @@ EVENTS = ["MessageNew", "MessageExpunge", "FlagChange", "MailboxName", "Subscrip
 AGAIN = 3600.0
 """Seconds after which a server that refused NOTIFY, or told too much by it, is asked for it again."""
 
+SHORT, BREAKS = 60.0, 3
+"""So many connections in a row that broke so few seconds after NOTIFY was set: IDLE may be what this server can do."""
+
 _IDLE_NEWS: tuple[type[Any], ...] = (Exists, Expunge, FetchRow, Vanished)
 _OVER = "NOTIFICATIONOVERFLOW"
 
@@ -53,7 +56,7 @@ class ImapWatch:
         self.closed = False
         self._access = access
         self._key = key
-        self._asked = 0.0
+        self._asked = self._opened = 0.0
         self._connection: Connection | None = self._open()
 
     @property
@@ -87,7 +90,7 @@ class ImapWatch:
         except ConnectionBroken:
             if self.closed:
                 return None
-            self._drop()
+            self._broke()
             raise
         except BaseException:
             self._drop()
@@ -129,7 +132,7 @@ class ImapWatch:
         if self.closed:
             connection.close()
             raise UpstreamError("this watch is closed")
-        self._asked = time.monotonic()
+        self._asked = self._opened = time.monotonic()
         return connection
 
     def _notify(self, connection: Connection) -> bool:
@@ -149,6 +152,15 @@ class ImapWatch:
         # What others share with us is not personal: it is looked at, as everything is beside IDLE.
         self.how, self.complete = "notify", not _shares(connection)
         return True
+
+    def _broke(self) -> None:
+        self._drop()
+        if self.how == "notify":
+            access, now = self._access, time.monotonic()
+            access.notify_breaks = access.notify_breaks + 1 if now - self._opened < SHORT else 0
+            if access.notify_breaks >= BREAKS:
+                log.info("NOTIFY breaks the connection: IDLE it is")
+                access.notify_after, access.notify_breaks = now + AGAIN, 0
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

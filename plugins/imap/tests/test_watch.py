@@ -181,3 +181,23 @@ def test_a_watch_can_be_closed_at_any_time(upstream: Upstream, how: str) -> None
     watch.close()
     assert waiting.get(timeout=20) is None
     assert watch.wait(60) is None and source.connections == 1
+
+
+def test_folders_that_others_share_are_not_said_to_be_covered(upstream: Upstream) -> None:
+    """NOTIFY's "personal" leaves them out: the core looks at them."""
+    shared = b'* NAMESPACE (("" "/")) NIL (("Shared/" "/"))\r\n'
+    upstream.through.met = lambda line: upstream.through.say(shared) if b" NAMESPACE" in line else None
+    watch = upstream.source().watch(b"INBOX")
+    assert (watch.how, watch.complete) == ("notify", False)
+
+
+def test_a_server_that_breaks_each_connection_with_notify_is_watched_by_idle(upstream: Upstream) -> None:
+    source = upstream.source()
+    for _ in range(3):
+        watch = source.watch(b"INBOX")
+        assert watch.how == "notify"
+        upstream.through.cut_all()
+        with pytest.raises(UpstreamError):
+            watch.wait(30)
+        watch.close()
+    assert source.watch(b"INBOX").how == "idle"

@@ -138,6 +138,35 @@ def test_a_server_that_gives_no_connection_for_a_watch_is_looked_at_and_asked_ag
     assert rig.service.wait(0) is True and rig.service.status()["watching"] == rig.how
 
 
+def test_a_watch_that_never_lasts_is_tried_less_and_less_often(rig: Rig, clock: Clock) -> None:
+    if rig.how == "poll":
+        pytest.skip("there is no watch")
+
+    def broken(timeout: float) -> None:
+        raise UpstreamError("goodbye")
+
+    def breaks() -> None:
+        assert rig.service.wait(0) is True
+        rig.service._watching._watch.wait = broken  # type: ignore[union-attr,assignment]
+        with pytest.raises(UpstreamError):
+            rig.service.wait(0)
+
+    breaks()
+    breaks()
+    assert rig.service.wait(0) is False and rig.service.status()["watching"] == "poll"
+    clock.now += watching_module.RETRY
+    breaks()
+    clock.now += watching_module.RETRY
+    assert rig.service.wait(0) is False
+    clock.now += watching_module.RETRY
+    assert rig.service.wait(0) is True
+    rig.service._watching._watch.wait = broken  # type: ignore[union-attr,assignment]
+    clock.now += watching_module.SHORT
+    with pytest.raises(UpstreamError):
+        rig.service.wait(0)
+    breaks()  # one that lasted is begun anew at once
+
+
 def test_a_pass_that_fails_gives_the_watch_s_connection_back(rig: Rig) -> None:
     """A server with room for one connection: the passes come first (wish 11)."""
     opened(rig)
