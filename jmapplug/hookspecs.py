@@ -76,7 +76,10 @@ class SyncService(Protocol):
     """What the worker's loop runs for a capability: wait → sync → publish → back off (workers/sync.py).
 
     It may have a property ``busy: bool``: True keeps the worker alive without requests and subscribers (a message that
-    is due later). What has to outlive the worker itself leaves a mark as well (``store/wake.py``).
+    is due later). What has to outlive the worker itself leaves a mark as well (``store/wake.py``). It may have a method
+    ``patience(interval) -> float``: seconds after a pass until the next one where ``wait`` tells of nothing, asked for
+    again every few seconds; without it JMAP_SYNC_INTERVAL, which is what ``interval`` is. It may ask
+    ``account.watched`` for that.
     """
 
     def setup(self) -> None:

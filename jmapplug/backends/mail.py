@@ -173,10 +173,28 @@ class Copied(msgspec.Struct, frozen=True):
 
 
 class Watch(Protocol):
-    """A wait for changes on a connection of its own. One greenlet waits; ``close`` may be called from any other."""
+    """A wait for changes on a connection of its own. One greenlet waits; ``close`` may be called from any other.
 
-    def wait(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds; True as soon as something changed upstream. Raises UpstreamError."""
+    ``how``: a word for the operator ("notify", "idle"). ``complete``: it tells of changes in every folder, and of
+    folders that come, go or change their names; else only of the folder that ``MailSource.watch`` was given.
+    ``closed``: somebody closed it, and it tells nothing any more. All of them may change while one waits.
+    """
+
+    @property
+    def how(self) -> str: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def wait(self, timeout: float) -> frozenset[bytes] | None:
+        """Wait at most ``timeout`` seconds; as soon as something changed upstream, the keys of the folders concerned.
+
+        Empty: something may have changed, and nobody can say where. None: nothing came, or the watch was closed. What
+        happens between two waits is told by the second one. Raises UpstreamError when the connection breaks.
+        """
 
     def close(self) -> None: ...
 
@@ -246,7 +264,10 @@ class MailSource(Protocol):
         """UIDs (of ``uids``, or all) that match upstream, fresh (after NOOP)."""
 
     def watch(self, key: bytes) -> Watch | None:
-        """Wait for changes in one folder (IDLE) on a connection of its own; None where the server cannot."""
+        """A Watch of the whole account where the server can tell of that (NOTIFY), else of this folder (IDLE).
+
+        No change after this returns is missed. None where the server tells nothing unasked. Raises UpstreamError.
+        """
 
     # --- writing. ``validity`` is the UIDVALIDITY that the UIDs belong to: where the folder has another one nothing is
     # done and UpstreamError(code="uidvalidity") is raised. A refusal is an UpstreamError with the response code in

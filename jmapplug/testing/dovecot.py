@@ -67,6 +67,7 @@ service imap-urlauth-login {{
 }}
 {sieve_service}
 {submission_service}
+lmtp_save_to_detail_mailbox = yes
 service lmtp {{
   inet_listener lmtp {{
     address = {host}

@@ -91,7 +91,7 @@ def message(
 class Watcher(Protocol):
     """Whoever wants to be told of changes."""
 
-    def wake(self) -> None: ...
+    def wake(self, keys: Iterable[bytes]) -> None: ...
 
 
 class MemoryServer:
@@ -127,18 +127,18 @@ class MemoryServer:
         folder = StoredFolder(key, levels, parent, next(self._validity), f"box{next(self._guid)}")
         folder.role = role
         self.folders[key] = folder
-        self._wake()
+        self._wake(key)
         return folder
 
     def delete(self, key: bytes) -> None:
         del self.folders[key]
-        self._wake()
+        self._wake(key)
 
     def unmake(self, key: bytes) -> None:
         """The folder loses its messages and can no longer be selected; its name stays."""
         folder = self.folders[key]
         folder.selectable, folder.messages, folder.vanished = False, {}, []
-        self._wake()
+        self._wake(key)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """RENAME, children included; UIDVALIDITY and ids stay."""
@@ -149,7 +149,7 @@ class MemoryServer:
                 folder.path = tuple(folder.key.decode().split("/"))
                 folder.parent = folder.key.rsplit(b"/", 1)[0] if b"/" in folder.key else None
                 self.folders[folder.key] = folder
-        self._wake()
+        self._wake(old, new)
 
     def deliver(
         self,
@@ -172,7 +172,7 @@ class MemoryServer:
         one.structure = structure
         folder.messages[one.uid] = one
         folder.uidnext += 1
-        self._wake()
+        self._wake(key)
         return one.uid
 
     def copy(self, key: bytes, uid: int, target: bytes) -> int:
@@ -193,14 +193,14 @@ class MemoryServer:
         for uid in uids:
             del folder.messages[uid]
             folder.vanished.append((modseq, uid))
-        self._wake()
+        self._wake(key)
 
     def set_flags(self, key: bytes, uid: int, *flags: str) -> None:
         """Replace the flags."""
         folder = self.folders[key]
         folder.messages[uid].flags = tuple(flags)
         folder.messages[uid].modseq = folder.bump()
-        self._wake()
+        self._wake(key)
 
     def reset_uids(self, key: bytes) -> None:
         """A new UIDVALIDITY: the same messages, other UIDs."""
@@ -213,7 +213,7 @@ class MemoryServer:
             one.modseq = folder.bump()
             folder.messages[one.uid] = one
             folder.uidnext += 1
-        self._wake()
+        self._wake(key)
 
     def restore(self, key: bytes, uidnext: int) -> None:
         """The server came back from a backup: messages from ``uidnext`` on never were, UIDVALIDITY is the same."""
@@ -221,7 +221,7 @@ class MemoryServer:
         folder.messages = {uid: one for uid, one in folder.messages.items() if uid < uidnext}
         folder.uidnext = uidnext
         folder.bump()
-        self._wake()
+        self._wake(key)
 
     def check_room(self, *sizes: int) -> None:
         """Whether messages of these octets fit. Raises UpstreamError: "toobig", "overquota"."""
@@ -252,9 +252,9 @@ class MemoryServer:
     def _same(self, raw: bytes) -> str | None:
         return next((o.guid for f in self.folders.values() for o in f.messages.values() if o.raw == raw), None)
 
-    def _wake(self) -> None:
+    def _wake(self, *keys: bytes) -> None:
         for watch in list(self.watches):
-            watch.wake()
+            watch.wake(keys)
 
 
 def switch(server: MemoryServer, **features: Any) -> None:

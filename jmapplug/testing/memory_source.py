@@ -9,7 +9,7 @@ For tests of whatever stands on a MailSource. What other clients do is done to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,34 @@ __all__ = ["MemoryServer", "MemorySource", "MemoryWatch", "StoredFolder", "Store
 
 
 class MemoryWatch:
-    """IDLE: wakes at any change of the server."""
+    """Wakes at any change of the server (NOTIFY), or of one folder (IDLE)."""
 
-    def __init__(self, server: MemoryServer) -> None:
+    def __init__(self, server: MemoryServer, key: bytes) -> None:
         self.event = gevent.event.Event()
+        self.closed = False
+        self.complete = server.features.notify
+        self._key = key
+        self._news: set[bytes] = set()
         self._server = server
-        self._closed = False
         server.watches.add(self)
 
-    def wake(self) -> None:
-        self.event.set()
+    @property
+    def how(self) -> str:
+        return "notify" if self.complete else "idle"
 
-    def wait(self, timeout: float) -> bool:
-        woken = bool(self.event.wait(timeout))
+    def wake(self, keys: Iterable[bytes]) -> None:
+        self._news.update(keys if self.complete else {self._key}.intersection(keys))
+        if self._news:
+            self.event.set()
+
+    def wait(self, timeout: float) -> frozenset[bytes] | None:
+        woken = self.event.wait(timeout)
         self.event.clear()
-        return woken and not self._closed
+        news, self._news = frozenset(self._news), set()
+        return news if woken and not self.closed else None
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._server.watches.discard(self)
         self.event.set()
 
@@ -257,7 +267,7 @@ class MemorySource(MemoryWriting):
 
     def watch(self, key: bytes) -> MemoryWatch | None:
         self._call("watch", key)
-        return MemoryWatch(self.server) if self.features.idle else None
+        return MemoryWatch(self.server, key) if self.features.idle or self.features.notify else None
 
 
 def _searched(one: StoredMessage, field: str) -> bytes:

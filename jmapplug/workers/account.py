@@ -89,6 +89,8 @@ class Account:
         """What capabilities have learnt in this worker's life (``AccountInfo.facts``)."""
         self.watchers: list[Callable[[dict[str, str]], None]] = []
         """Called with ``{type: state}`` of what has changed, in the greenlet that changed it: must not block."""
+        self.audience: list[Callable[[], bool]] = []
+        """Each says whether somebody wants to know of changes at once (``watched``); must not block."""
         self._greenlets: set[Any] = set()
         self._take(record)
         self.store = Store(self.folder, plugins.schemas, on_change=self.publish)
@@ -189,6 +191,17 @@ class Account:
     def busy(self) -> bool:
         """Whether a service has something to do that nobody waits for (``SyncService.busy``): the worker stays."""
         return any(getattr(service, "busy", False) for service in self.services.values())
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody wants to know of changes at once: push is subscribed to, or requests came lately."""
+        return any(wants() for wants in self.audience)
+
+    @property
+    def connections(self) -> int | None:
+        """How many connections to the mail server are open; None where the backend does not tell."""
+        source = getattr(self._session, "mail", None)
+        return getattr(source, "connections", None)
 
     def info(self) -> AccountInfo:
         return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()), facts=self.facts)

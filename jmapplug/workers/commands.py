@@ -93,9 +93,10 @@ def setup(worker: Worker, request: Request) -> Answer:
 
 
 def status(worker: Worker, request: Request) -> Answer:
-    """``SyncLoop.status()`` and ``{"in_flight", "subscribers"}``. No network."""
+    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections"}`` (to the mail server). No network."""
     server = worker.server
-    return worker.loop.status() | {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
+    more = {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
+    return worker.loop.status() | more | {"connections": worker.account.connections}
 
 
 def blob(worker: Worker, request: Request) -> Answer:

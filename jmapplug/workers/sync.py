@@ -25,6 +25,8 @@ REFUSED_PAUSE = 60.0
 REPORT_PAUSE = 2.0
 CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
+STEP = 10.0
+"""Seconds between two questions how long a service wants to wait."""
 
 
 class Busy(Protocol):
@@ -40,8 +42,29 @@ def pause_after(failures: int, refused: bool) -> float:
     return max(pause, REFUSED_PAUSE) if refused else pause
 
 
+WORDS = {
+    "unavailable": "The mail server is not available for the moment",
+    "inuse": "The mail server says that the mailbox is in use elsewhere",
+    "limit": "The mail server allows us no more for the moment",
+    "overquota": "The mailbox is full",
+    "contactadmin": "The mail server wants its administrator to be asked",
+}
+"""RFC 5530 code → what an operator reads before the server's own words."""
+
+
+def in_words(error: UpstreamError) -> str:
+    """What an operator reads of an upstream's failure."""
+    if isinstance(error, AuthenticationError):
+        return f"The mail server does not take the stored user name and password: {error}"
+    words = WORDS.get((error.code or "").lower())
+    return f"{words}: {error}" if words else str(error)
+
+
 class Line:
-    """One service's loop. Passes and background slices take turns; ``last_sync`` is in unix seconds."""
+    """One service's loop. Passes and background slices take turns.
+
+    ``last_sync`` is in unix seconds; ``retry_at``, while a failure is being waited out, in those of time.monotonic().
+    """
 
     def __init__(
         self,
@@ -54,6 +77,7 @@ class Line:
         self.service = service
         self.error: str | None = None
         self.last_sync: float | None = None
+        self.retry_at: float | None = None
         self.working = True
         self._busy = busy
         self._interval = interval
@@ -95,18 +119,36 @@ class Line:
                 if not self._set_up and not self.service.status().get("messages"):
                     self.setup()
                 self.sync()
-                # Told of a change or not: after JMAP_SYNC_INTERVAL seconds a pass is due.
-                self.service.wait(self._interval)
+                self._wait()
             except UpstreamError as error:
                 self._failed(error)
-                gevent.sleep(pause_after(self._failures, self._refused))
+                self._pause(pause_after(self._failures, self._refused))
                 if self._refused:
                     self._on_refused()
             except Exception:
                 # A defect of ours in one pass must not end synchronisation for good.
                 log.exception("a sync pass failed")
                 self._failed(UpstreamError("internal error"))
-                gevent.sleep(pause_after(self._failures, False))
+                self._pause(pause_after(self._failures, False))
+
+    def _wait(self) -> None:
+        """Until a pass is due: upstream told of a change, or the service's patience is at its end.
+
+        The patience is asked for anew at every step: meanwhile somebody may have come who wants to know sooner.
+        """
+        begun = time.monotonic()
+        patience = getattr(self.service, "patience", None)
+        while True:
+            left = begun + (patience(self._interval) if patience else self._interval) - time.monotonic()
+            if left <= 0 or self.service.wait(min(left, STEP) if patience else left):
+                return
+
+    def _pause(self, seconds: float) -> None:
+        self.retry_at = time.monotonic() + seconds
+        try:
+            gevent.sleep(seconds)
+        finally:
+            self.retry_at = None
 
     def _pass(self) -> None:
         self._begun += 1
@@ -125,13 +167,13 @@ class Line:
         try:
             step()
         except UpstreamError as error:
-            self.error = str(error)
+            self.error = in_words(error)
             self._refused = isinstance(error, AuthenticationError)
             raise
         self.error, self._refused = None, False
 
     def _failed(self, error: UpstreamError) -> None:
-        self.error = str(error)
+        self.error = in_words(error)
         self._refused = isinstance(error, AuthenticationError)
         self._failures += 1
         self.working = False
@@ -229,10 +271,14 @@ class SyncLoop:
 
     def status(self) -> dict[str, Any]:
         """``{"folders", "messages", "pending", "unindexed", "phase",
-        "last_sync", "error", "offers", "facts", "services": {urn: …}}``; no network."""
+        "watching", "last_sync", "error", "next_retry", "offers", "facts", "services": {urn: …}}``; no network.
+
+        ``next_retry``: seconds until the next try after a failure, else None.
+        """
         each = {urn: line.service.status() for urn, line in self.lines.items()}
         lines = self.lines.values()
         synced = [line.last_sync for line in lines]
+        retries = [line.retry_at - time.monotonic() for line in lines if line.retry_at is not None]
         return {
             "folders": sum(int(one.get("folders", 0)) for one in each.values()),
             "messages": sum(int(one.get("messages", 0)) for one in each.values()),
@@ -241,6 +287,8 @@ class SyncLoop:
             "phase": next((one["phase"] for one in each.values() if one.get("phase")), "idle"),
             "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
             "error": next((line.error for line in lines if line.error), None),
+            "watching": next((one["watching"] for one in each.values() if one.get("watching")), None),
+            "next_retry": round(max(0.0, min(retries)), 1) if retries else None,
             "offers": self._offers(),
             "facts": self._facts(),
             "services": each,

@@ -28,6 +28,8 @@ log = logging.getLogger("jmapplug.workers")
 
 DRAIN = 4.0
 REFUSE_FOR = 0.3
+LATELY = 60.0
+"""Seconds after a request for which its client counts as one that wants to know of changes."""
 
 
 class Worker:
@@ -48,6 +50,7 @@ class Worker:
         self.account = Account(record, settings, self.plugins, self._publish)
         self.server = Server(listener, {name: partial(command, self) for name, command in COMMANDS.items()})
         self._serving = True
+        self.account.audience.append(self._attended)
         self.loop = SyncLoop(
             self.account.services,
             self.server,
@@ -65,6 +68,10 @@ class Worker:
         # What services write while the account is being opened is for nobody: no one can have subscribed yet.
         if self._serving:
             self.server.broadcast("change", body)
+
+    def _attended(self) -> bool:
+        server = self.server
+        return bool(server.subscribers or server.in_flight) or time.monotonic() - server.last_used < LATELY
 
     def _report(self, status: dict[str, Any]) -> None:
         self.client.call(paths.ACCOUNTS, "report", {"accountid": self.account_id, **status}, timeout=20)

@@ -70,11 +70,16 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                data = self.seen(data, upwards)
                 if upwards and self._left is not None:
                     data = self._counted(sink, data)
                 sink.sendall(data)
         self._end(source)
         self._end(sink)
+
+    def seen(self, data: bytes, upwards: bool) -> bytes:
+        """What goes on instead of ``data``."""
+        return data
 
     def _counted(self, sink: socket.socket, data: bytes) -> bytes:
         """What may go on of ``data``; springs the trap in the middle of it."""

@@ -131,3 +131,19 @@ def test_a_folder_has_one_owner_at_a_time(tmp_path):
     first.release()
     second.take(patience=0)
     second.release()
+
+
+def test_an_account_is_watched_while_anybody_wants_to_know(make):
+    account = make()
+    assert account.watched is False
+    wishes = [False, False]
+    account.audience += [lambda: wishes[0], lambda: wishes[1]]
+    assert account.watched is False
+    wishes[1] = True
+    assert account.watched is True
+
+
+def test_connections_are_told_where_the_backend_counts_them(make):
+    account = make()
+    assert account.connections is None
+    assert account.session is not None and account.connections is None

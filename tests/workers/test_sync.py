@@ -8,7 +8,7 @@ from gevent.event import Event
 
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug.workers import sync as sync_module
-from jmapplug.workers.sync import Line, SyncLoop, pause_after
+from jmapplug.workers.sync import Line, SyncLoop, in_words, pause_after
 
 
 class Busy:
@@ -224,3 +224,53 @@ def test_reports_carry_what_capabilities_learnt(service, busy):
     facts = {"urn:x": {"size": 5}}
     SyncLoop({"urn": service}, busy, 30, reports.append, lambda: None, list, lambda: facts).sync()
     assert reports[0]["facts"] == facts
+
+
+def test_a_service_that_knows_how_long_to_wait_is_asked_again_at_every_step(service, busy, run, monkeypatch):
+    monkeypatch.setattr(sync_module, "STEP", 0.01)
+    asked, steps, patience = [], [], [3600.0]
+    service.patience = lambda interval: asked.append(interval) or patience[0]
+
+    def wait(timeout):
+        steps.append(timeout)
+        gevent.sleep(timeout)
+        return False
+
+    service.wait = wait
+    run(Line(service, busy, 30, lambda: None, lambda: None).run)
+    until(lambda: len(steps) >= 3)
+    assert service.log == ["setup", "sync"] and set(asked) == {30} and max(steps) <= 0.01
+    patience[0] = 0.02
+    until(lambda: len(service.log) > 2)
+
+
+def test_status_says_when_the_next_try_is(service, busy, run):
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
+    service.error = UpstreamError("away")
+    assert loop.status()["next_retry"] is None
+    run(loop.lines["urn"].run)
+    until(lambda: loop.status()["next_retry"] is not None)
+    assert 0 <= loop.status()["next_retry"] <= 1 and loop.status()["error"] == "away"
+    service.error = None
+    until(lambda: loop.status()["error"] is None)
+    assert loop.status()["next_retry"] is None
+
+
+def test_status_says_how_changes_are_learnt(service, busy):
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
+    assert loop.status()["watching"] is None
+    service.status = lambda: {"watching": "notify"}
+    assert loop.status()["watching"] == "notify"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (AuthenticationError("go away"), "does not take the stored user name and password: go away"),
+        (UpstreamError("later", code="LIMIT"), "allows us no more for the moment: later"),
+        (UpstreamError("later", code="unavailable"), "not available for the moment: later"),
+        (UpstreamError("cannot connect"), "cannot connect"),
+    ],
+)
+def test_an_operator_reads_what_is_the_matter(error, words):
+    assert in_words(error).endswith(words)

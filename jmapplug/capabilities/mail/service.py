@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gevent.event import Event
 from gevent.lock import RLock
 
-from jmapplug.backends import Folder, Watch
+from jmapplug.backends import Folder
 from jmapplug.capabilities.mail import details, tokens
 from jmapplug.capabilities.mail.link import Fetcher, settling_folders
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.sync_pass import Pass
-from jmapplug.capabilities.mail.writes import writes_of
+from jmapplug.capabilities.mail.watching import Watching
 from jmapplug.errors import UpstreamError
 
 HISTORY = 200
@@ -32,12 +31,12 @@ class Suspicion:
     """Without CONDSTORE a STATUS does not tell of changed flags (mail-rules 21); these signs do.
 
     ``waited``: the pass follows a wait; any other was asked for, or is a worker's first, and looks at everything.
-    ``told``: something happened in INBOX. ``unseen``: each folder's UNSEEN as it was last told, kept up here.
+    ``told``: folders in which something happened. ``unseen``: each folder's UNSEEN as it was last told, kept up here.
     """
 
     condstore: bool
     waited: bool
-    told: bool
+    told: frozenset[bytes]
     unseen: dict[bytes, int | None]
 
     def suspects(self, folder: Folder) -> bool:
@@ -45,7 +44,7 @@ class Suspicion:
             return False
         known = self.unseen.get(folder.key, folder.unseen)
         self.unseen[folder.key] = folder.unseen
-        return not self.waited or known != folder.unseen or (self.told and folder.role == "inbox")
+        return not self.waited or known != folder.unseen or folder.key in self.told
 
 
 class MailService:
@@ -67,14 +66,12 @@ class MailService:
         self._slices = tuple(slices)
         self._clock = clock
         self._lock = RLock()
-        self._watch: Watch | None = None
-        self._wake = Event()
+        self._watching = Watching(account)
         self._phase = "idle"
         self._published = 0.0
         self._history: dict[int, set[int]] = {}
         self._upkeep: tuple[float, int] = (0.0, -1)
         self._boosted = False
-        self._waited = self._told = False
         self._unseen: dict[bytes, int | None] = {}
         self._closed = False
         if account.store.on_change is None:
@@ -93,7 +90,12 @@ class MailService:
             first = self._is_first()
             if first:
                 self._boost(True)
-            self._run("listing" if first else "sync", lambda one: one.run(), live=not first)
+            try:
+                self._run("listing" if first else "sync", lambda one: one.run(), live=not first)
+            except UpstreamError:
+                # A server that gives us one connection only may have given it to the watch.
+                self._watching.drop()
+                raise
             self._history = {mid: set() for mid in self._mailboxes()}
 
     def background(self) -> bool:
@@ -111,30 +113,17 @@ class MailService:
             return False
 
     def wait(self, timeout: float) -> bool:
-        """Wait for a change in INBOX (IDLE), where the upstream can; True when a pass is due. Raises UpstreamError."""
-        if self._watch is None:
-            self._watch = self._open_watch()
-            if self._watch is not None:
-                # Between the last pass and this moment something may have come.
-                self._waited = self._told = True
-                return True
-        if self._watch is None:
-            self._wake.wait(timeout)
-            self._waited = True
-            return False
-        try:
-            told = self._watch.wait(timeout)
-            if told:
-                writes_of(self.account.store).calm()
-            # Only now: a pass during the wait is one that was asked for.
-            self._waited, self._told = True, self._told or told
-            return told
-        except UpstreamError:
-            self._close_watch()
-            raise
+        """Wait for a change that upstream tells of; True when a pass is due. Raises UpstreamError."""
+        return self._watching.wait(timeout)
+
+    def patience(self, interval: float) -> float:
+        return self._watching.patience(interval)
 
     def status(self) -> dict[str, Any]:
-        """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``."""
+        """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
+
+        ``watching``: how we learn of changes ("notify", "idle", "poll").
+        """
         store = self.account.store
         rows = boxes_sql.rows(store)
         return {
@@ -143,12 +132,12 @@ class MailService:
             "pending": sql.pending_count(store),
             "unindexed": search_sql.unindexed(store),
             "phase": self._phase,
+            "watching": self._watching.how,
         }
 
     def close(self) -> None:
         self._closed = True
-        self._wake.set()
-        self._close_watch()
+        self._watching.close()
 
     # --- passes ----------------------------------------------------------------------------------------------------
 
@@ -159,9 +148,13 @@ class MailService:
         self._phase = phase
         try:
             source = self.account.mail_source()
-            told = Suspicion(source.features.condstore, self._waited, self._told, self._unseen)
-            self._waited = self._told = False
-            work(Pass(self.account.store, source, lambda: self._progress(live), self.flags_age, told.suspects))
+            condstore = source.features.condstore
+            waited, told = self._watching.take()
+            suspicion = Suspicion(condstore, waited, told, self._unseen)
+            begun, before = time.monotonic(), self.account.store.modseq
+            work(Pass(self.account.store, source, lambda: self._progress(live), self.flags_age, suspicion.suspects))
+            found = self.account.store.modseq != before
+            self._watching.looked(waited, told, found, time.monotonic() - begun)
         finally:
             self._phase = "idle"
             # What was applied before a failure is true as well.
@@ -235,14 +228,3 @@ class MailService:
         last = sql.forget_unbound(self.account.store, after, UPKEEP_SLICE)
         self._upkeep = (due, last) if last is not None else (self._clock() + UPKEEP_EVERY, -1)
         return last is not None
-
-    # --- waiting ---------------------------------------------------------------------------------------------------
-
-    def _open_watch(self) -> Watch | None:
-        inbox = next((row for row in boxes_sql.rows(self.account.store) if row.role == "inbox"), None)
-        return None if inbox is None or self._closed else self.account.mail_source().watch(inbox.key)
-
-    def _close_watch(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.close()

@@ -53,6 +53,10 @@ class Access:
         """Those of the last connection, in upper case."""
         self.uses: dict[str, bytes] = {}
         """JMAP role → key of the folder of which the last listing stated it."""
+        self.notify_after = 0.0
+        """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
+        self.notify_breaks = 0
+        """How many connections in a row broke soon after NOTIFY was set."""
         self._features: Features | None = None
         self._asking = BoundedSemaphore()
 

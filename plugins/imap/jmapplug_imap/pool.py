@@ -59,6 +59,11 @@ class Pool:
         self.opened = 0
 
     @property
+    def open(self) -> int:
+        """Connections in the lanes; one whose end nobody has met yet counts."""
+        return sum(lane.connection is not None for lane in (self._sync, self._interactive))
+
+    @property
     def round_trips(self) -> int:
         """Round trips of all connections that this pool ever had."""
         lanes = (self._sync, self._interactive)

@@ -35,7 +35,7 @@ from jmapplug_imap.quota import ImapQuota
 from jmapplug_imap.settings import ImapSettings
 from jmapplug_imap.slices import Slices
 from jmapplug_imap.transfer import Transfer
-from jmapplug_imap.watch import ImapWatch
+from jmapplug_imap.watch import ImapWatch, may_notify
 from jmapplug_imap.writing import Writing
 
 
@@ -79,6 +79,11 @@ class ImapSource:
     def bytes_in(self) -> int:
         """Octets received from the server so far (watches not counted)."""
         return self._access.pool.bytes_in
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, watches included."""
+        return self._access.pool.open + sum(watch.connected for watch in self._watches)
 
     def folders(self) -> list[Folder]:
         return self._folders.folders()
@@ -130,8 +135,8 @@ class ImapSource:
         return self._finding.search(key, criteria, uids)
 
     def watch(self, key: bytes) -> ImapWatch | None:
-        """See MailSource.watch: connected and looking at the folder when this returns. Raises UpstreamError."""
-        if not self.features.idle:
+        """See MailSource.watch: connected and listening when this returns. Raises UpstreamError."""
+        if not self.features.idle and not may_notify(self._access):
             return None
         watch = ImapWatch(self._access, key)
         self._watches = [each for each in self._watches if not each.closed]

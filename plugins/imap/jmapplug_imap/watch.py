@@ -1,85 +1,204 @@
-"""Waiting for changes of one folder with IDLE (RFC 2177), on a connection of its own."""
+"""Waiting for changes on a connection of its own: NOTIFY of all folders (RFC 5465), else IDLE in one (RFC 2177).
+
+NOTIFY is set with nothing selected: Dovecot tells of the *selected* mailbox only now and then (measured: of every
+second change). It tells by STATUS and LIST, about half a second after the change; the first change brings the STATUS of
+all folders. Flags are told by HIGHESTMODSEQ alone, so without CONDSTORE IDLE is the better one.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
+from jmapplug_imap.names import to_key
+from jmapplug_imap.protocol import utf7
 from jmapplug_imap.protocol.connection import Connection
-from jmapplug_imap.protocol.errors import ConnectionBroken
+from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
 from jmapplug_imap.protocol.fetch import FetchRow
-from jmapplug_imap.protocol.responses import Exists, Expunge, Vanished
+from jmapplug_imap.protocol.responses import (
+    Exists,
+    Expunge,
+    Listed,
+    MailboxStatus,
+    Namespaces,
+    Response,
+    Status,
+    Vanished,
+)
+from jmapplug_imap.tree import canonical
 
-RENEW = 540.0
-"""Seconds of silence after which IDLE is ended and begun anew. RFC 2177 wants it before 29 minutes; the answer to DONE
-is also how a dead connection shows, and many NATs forget one after ten minutes."""
+log = logging.getLogger("jmapplug.imap")
 
-_NEWS: tuple[type[Any], ...] = (Exists, Expunge, FetchRow, Vanished)
+EVENTS = ["MessageNew", "MessageExpunge", "FlagChange", "MailboxName", "SubscriptionChange"]
+AGAIN = 3600.0
+"""Seconds after which a server that refused NOTIFY, or told too much by it, is asked for it again."""
+
+SHORT, BREAKS = 60.0, 3
+"""So many connections in a row that broke so few seconds after NOTIFY was set: IDLE may be what this server can do."""
+
+_IDLE_NEWS: tuple[type[Any], ...] = (Exists, Expunge, FetchRow, Vanished)
+_OVER = "NOTIFICATIONOVERFLOW"
 
 
 class ImapWatch:
-    """See backends.Watch. Connected from the start, so that no change after ``MailSource.watch`` is missed."""
+    """See backends.Watch. Connected from the start, so that no change after ``MailSource.watch`` is missed.
+
+    ``how`` and ``complete`` are those of the last connection.
+    """
 
     def __init__(self, access: Access, key: bytes) -> None:
+        self.how = "idle"
+        self.complete = False
+        self.closed = False
         self._access = access
         self._key = key
-        self._closed = False
+        self._asked = self._opened = 0.0
         self._connection: Connection | None = self._open()
 
     @property
-    def closed(self) -> bool:
-        return self._closed
+    def connected(self) -> bool:
+        return self._connection is not None
 
-    def wait(self, timeout: float) -> bool:
-        """See Watch.wait. After an UpstreamError the next call connects again and answers True: who knows what was
-        missed. False at once after ``close``.
+    def wait(self, timeout: float) -> frozenset[bytes] | None:
+        """See Watch.wait. After an UpstreamError the next call connects again and answers at once: who knows what was
+        missed.
         """
         deadline = time.monotonic() + timeout
-        if not self._closed and (self._connection is None or self._connection.broken):
+        if not self.closed and (self._connection is None or self._connection.broken):
             self._connection = self._open()
-            return True
-        while not self._closed and (left := deadline - time.monotonic()) > 0:
-            if self._news(min(left, RENEW)):
-                return True
-        return False
+            return frozenset()
+        while not self.closed and (left := deadline - time.monotonic()) > 0:
+            if (keys := self._heard(left)) is not None:
+                return keys
+        return None
 
     def close(self) -> None:
         """End the wait, of any greenlet, and the connection."""
-        self._closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort()
+        self.closed = True
+        self._drop()
 
-    def _news(self, seconds: float) -> bool:
+    def _heard(self, left: float) -> frozenset[bytes] | None:
         connection = self._connection
         if connection is None:
-            return False
+            return None
         try:
-            return any(isinstance(event, _NEWS) for event in connection.idle(seconds))
+            return self._notified(connection, left) if self.how == "notify" else self._idled(connection, left)
         except ConnectionBroken:
-            if self._closed:
-                return False
+            if self.closed:
+                return None
+            self._broke()
+            raise
+        except BaseException:
             self._drop()
             raise
-        except UpstreamError:
+
+    def _idled(self, connection: Connection, left: float) -> frozenset[bytes] | None:
+        events = connection.idle(min(left, connection.timeouts.idle))
+        return frozenset({self._key}) if any(isinstance(event, _IDLE_NEWS) for event in events) else None
+
+    def _notified(self, connection: Connection, left: float) -> frozenset[bytes] | None:
+        # RFC 9051 §5.4: however much it tells us, a server may log out a client that says nothing for 30 minutes.
+        ask_at = self._asked + connection.timeouts.idle
+        heard = connection.listen(max(0.0, min(left, ask_at - time.monotonic())))
+        if time.monotonic() >= ask_at:
+            heard += connection.noop().untagged
+            self._asked = time.monotonic()
+        if any(type(one) is Status and one.code is not None and one.code.name == _OVER for one in heard):
+            # RFC 5465 §5.8: from here on the server tells nothing.
+            log.info("NOTIFY tells too much for the mail server: IDLE it is")
+            self._access.notify_after = time.monotonic() + AGAIN
             self._drop()
-            raise
+            self._connection = self._open()
+            return frozenset()
+        return _folders(connection, heard) or None
+
+    # --- connecting
 
     def _open(self) -> Connection:
         connection = self._access.pool.connect()
         try:
-            self._access.select(connection, self._key, read_only=True)
+            if not self._notify(connection):
+                if not self._access.features.idle:
+                    raise UpstreamError("the mail server tells of no changes by itself", temporary=False)
+                self.how, self.complete = "idle", False
+                self._access.select(connection, self._key, read_only=True)
         except BaseException:
             connection.close()
             raise
-        if self._closed:
+        if self.closed:
             connection.close()
             raise UpstreamError("this watch is closed")
+        self._asked = self._opened = time.monotonic()
         return connection
+
+    def _notify(self, connection: Connection) -> bool:
+        """Set NOTIFY where it is offered, tells of flags as well, and was not refused lately; whether it is set now."""
+        if not may_notify(self._access, connection):
+            return False
+        # Dovecot 2.3.19 on an account whose folders were never listed: a RENAME is not told, and the next change ends
+        # the connection (measured). Listed on this connection before, all of them are told.
+        connection.command("LIST", '""', '"*"')
+        try:
+            # RFC 5465 §8: event-group = "(" filter-mailboxes "(" event *(SP event) ")" ")".
+            connection.command("NOTIFY", "SET", ["personal", EVENTS])
+        except (CommandNo, CommandBad) as error:
+            log.info("NOTIFY is refused (%s): IDLE it is", error.code or "no code")
+            self._access.notify_after = time.monotonic() + AGAIN
+            return False
+        # What others share with us is not personal: it is looked at, as everything is beside IDLE.
+        self.how, self.complete = "notify", not _shares(connection)
+        return True
+
+    def _broke(self) -> None:
+        self._drop()
+        if self.how == "notify":
+            access, now = self._access, time.monotonic()
+            access.notify_breaks = access.notify_breaks + 1 if now - self._opened < SHORT else 0
+            if access.notify_breaks >= BREAKS:
+                log.info("NOTIFY breaks the connection: IDLE it is")
+                access.notify_after, access.notify_breaks = now + AGAIN, 0
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
+
+
+def may_notify(access: Access, connection: Connection | None = None) -> bool:
+    """Whether NOTIFY is worth a try. ``connection``: the one it is for; else as far as is known."""
+    if time.monotonic() < access.notify_after:
+        return False
+    if connection is None:
+        return access.features.notify and access.features.condstore
+    # RFC 7162 §3.1: MODSEQ is told on connections that have enabled it.
+    return connection.has("NOTIFY") and not connection.enabled.isdisjoint({"CONDSTORE", "QRESYNC"})
+
+
+def _shares(connection: Connection) -> bool:
+    if not connection.has("NAMESPACE"):
+        return False
+    spaces = connection.command("NAMESPACE").of(Namespaces)
+    return any(space.others or space.shared for space in spaces)
+
+
+def _folders(connection: Connection, heard: Iterable[Response]) -> frozenset[bytes]:
+    """The keys of the folders that STATUS and LIST speak of."""
+    names: set[bytes] = set()
+    for one in heard:
+        if isinstance(one, (MailboxStatus, Listed)):
+            names.add(one.key)
+        if isinstance(one, Listed) and one.old_key is not None:
+            names.add(one.old_key)
+    return frozenset(canonical(to_key(connection, name) if name.isascii() else _encoded(name)) for name in names)
+
+
+def _encoded(name: bytes) -> bytes:
+    """Dovecot tells OLDNAME in UTF-8, whatever the connection speaks."""
+    try:
+        return utf7.encode(name.decode())
+    except UnicodeDecodeError:
+        return name

@@ -30,8 +30,8 @@ class Proxy:
     instead. ``cut_after``: octets from the server, counted over a connection, after which it is cut; counts down
     ``cuts`` times. ``cut_up_after``: the same for octets from the client. ``lose``: a pattern; a server's line that
     matches is swallowed with the connection. ``swallow``: patterns; each takes one line of the server and is used up.
-    ``deaf``: the server's octets are swallowed, as by a firewall that forgot. ``lines`` are all the lines of all
-    clients; ``met`` is called with each.
+    ``deaf``: the server's octets are swallowed, as by a firewall that forgot; ``dumb``: the clients' are. ``lines`` are
+    all the lines of all clients; ``met`` is called with each.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -45,6 +45,7 @@ class Proxy:
         self.swallow: list[str] = []
         self.met: Callable[[bytes], None] = lambda line: None
         self.deaf = False
+        self.dumb = False
         self.lines: list[bytes] = []
         self.connections = 0
         self.most = 0
@@ -68,6 +69,11 @@ class Proxy:
         """Cut every connection now."""
         for each in list(self._open):
             _shut(each)
+
+    def say(self, line: bytes) -> None:
+        """A line of the server's, to every client."""
+        for each in self._open:
+            each.sendall(line)
 
     def stop(self) -> None:
         self._server.stop()
@@ -100,6 +106,8 @@ class Proxy:
         for line in _lines(client):
             self.lines.append(line)
             self.met(line)
+            if self.dumb:
+                continue
             if self.cut_up_after is not None and self.cuts > 0 and passed + len(line) > self.cut_up_after:
                 server.sendall(line[: self.cut_up_after - passed])
                 self.cuts -= 1

@@ -9,7 +9,6 @@ from typing import Any
 import gevent
 import pytest
 from jmapplug_imap import access as access_module
-from jmapplug_imap import watch as watch_module
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.source import ImapSource
 
@@ -377,40 +376,20 @@ def test_a_watch_whose_connection_breaks_says_so_and_then_asks_for_a_pass(upstre
     upstream.through.cut_all()
     with pytest.raises(UpstreamError):
         waiting.get(timeout=20)
-    assert watch.wait(60) is True  # who knows what was missed
-    assert watch.wait(0.01) is False
+    assert watch.wait(60) is not None  # who knows what was missed
+    assert watch.wait(0.01) is None
     watch.close()
-
-
-def test_idle_is_begun_anew_before_the_server_hangs_up(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "RENEW", 0.02)
-    watch = upstream.source().watch(b"INBOX")
-    assert watch.wait(0.3) is False
-    assert len(upstream.through.sent("IDLE")) >= 3
-    watch.close()
-    assert watch_module.RENEW < 29 * 60
-
-
-def test_a_watch_on_a_connection_that_died_silently_ends(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "RENEW", 0.05)
-    source = ImapSource(upstream.settings(), upstream.user, timeouts=Timeouts(connect=5, read=0.2, command=0.4))
-    watch = source.watch(b"INBOX")
-    upstream.through.deaf = True
-    with pytest.raises(UpstreamError):
-        watch.wait(60)
-    upstream.through.deaf = False
-    source.close()
 
 
 def test_changes_between_two_waits_are_not_missed(upstream: Upstream) -> None:
     watch = upstream.source().watch(b"INBOX")
-    assert watch.wait(0.01) is False
+    assert watch.wait(0.01) is None
     upstream.append(b"INBOX", message("between"))
-    assert watch.wait(30) is True
+    assert b"INBOX" in watch.wait(30)
     upstream.flag(b"INBOX", 1, "\\Flagged")
-    assert watch.wait(30) is True
+    assert b"INBOX" in watch.wait(30)
     upstream.expunge(b"INBOX", 1)
-    assert watch.wait(30) is True
+    assert b"INBOX" in watch.wait(30)
     watch.close()
 
 
@@ -420,7 +399,7 @@ def test_a_closed_source_refuses_work_and_ends_its_watches(upstream: Upstream) -
     waiting = gevent.spawn(watch.wait, 60)
     gevent.idle()
     source.close()
-    assert waiting.get(timeout=20) is False
+    assert waiting.get(timeout=20) is None
     with pytest.raises(UpstreamError):
         source.folders()
     with pytest.raises(UpstreamError):

@@ -57,6 +57,7 @@ class Rig:
         self.published: list[dict[str, str]] = []
         self.limits = Limits()
         self.id = "a1"
+        self.watched = True
         self.open()
 
     def open(self) -> None:

@@ -202,7 +202,7 @@ def test_a_watch_that_breaks_is_opened_again(rig: Rig) -> None:
     def broken(timeout: float) -> bool:
         raise UpstreamError("gone")
 
-    rig.service._watch.wait = broken  # type: ignore[union-attr,method-assign]
+    rig.service._watching._watch.wait = broken  # type: ignore[union-attr,method-assign]
     with pytest.raises(UpstreamError):
         rig.service.wait(1)
     assert rig.service.wait(0.01)
@@ -212,10 +212,24 @@ def test_a_watch_that_breaks_is_opened_again(rig: Rig) -> None:
 def test_status_needs_no_network(rig: Rig) -> None:
     for at in range(70):
         rig.deliver(f"topic {at}")
-    assert rig.service.status() == {"folders": 0, "messages": 0, "pending": 0, "unindexed": 0, "phase": "idle"}
+    assert rig.service.status() == {
+        "folders": 0,
+        "messages": 0,
+        "pending": 0,
+        "unindexed": 0,
+        "phase": "idle",
+        "watching": "poll",
+    }
     rig.service.sync()
     rig.source.calls.clear()
-    assert rig.service.status() == {"folders": 2, "messages": 70, "pending": 20, "unindexed": 50, "phase": "idle"}
+    assert rig.service.status() == {
+        "folders": 2,
+        "messages": 70,
+        "pending": 20,
+        "unindexed": 50,
+        "phase": "idle",
+        "watching": "poll",
+    }
     assert rig.source.calls == []
 
 

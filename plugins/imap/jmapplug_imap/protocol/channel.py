@@ -23,13 +23,15 @@ LEARNING = 3
 class Timeouts(msgspec.Struct, frozen=True):
     """Seconds. ``connect``: TCP, TLS and greeting each; ``read``: silence inside an answer; ``command``: one whole
 
-    command other than FETCH; ``idle``: one IDLE (RFC 2177: under 29 minutes).
+    command other than FETCH; ``idle``: silence of a server that we listen to, after which it is asked something. RFC
+    2177 wants that before 29 minutes; with ``read`` it says when a connection that died silently is noticed, and many
+    firewalls forget a silent one after five minutes.
     """
 
     connect: float = 10
     read: float = 60
     command: float = 300
-    idle: float = 1500
+    idle: float = 240
 
 
 class Channel:

@@ -33,6 +33,8 @@ from jmapplug_imap.protocol.responses import (
 )  # fmt: skip
 
 MAX_ALERTS = 20
+TOGETHER = 0.001
+"""Seconds of silence after which what the server says unasked has been said."""
 BLOCK = 64 * 1024
 """Octets of a file that are sent at once."""
 
@@ -188,6 +190,27 @@ class Dialogue:
             raise UpstreamError("a message to send cannot be read", temporary=False) from error
         if left:
             raise UpstreamError("a message to send is shorter than announced", temporary=False)
+
+    def listen(self, timeout: float) -> list[Response]:
+        """What the server says unasked within ``timeout`` seconds: the first response, and what comes along with it.
+
+        [] when it is silent. For a connection on which NOTIFY is set (RFC 5465); texts without a code do not count.
+        Raises ConnectionBroken.
+        """
+        with self._exclusive():
+            until = time.monotonic() + timeout
+            heard: list[Response] = []
+            while len(heard) < self.limits.untagged and (response := self._receive(until, quiet=True)) is not None:
+                if type(response) is not Status:
+                    heard.append(response)
+                elif response.tag:
+                    raise ProtocolError("an answer to a command that is not under way")
+                elif response.code is not None:
+                    heard.append(response)
+                if heard:
+                    # One change may be told in many responses (Dovecot: STATUS of every folder, at the first one).
+                    until = time.monotonic() + TOGETHER
+            return heard
 
     def _finish_before(self, under_way: list[Pending], last: Pending, deadline: float) -> None:
         """The server answers in order: what was pipelined before a synchronising literal ends before its go-ahead."""

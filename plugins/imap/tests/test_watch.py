@@ -1,0 +1,203 @@
+"""Who tells of changes: NOTIFY where the server takes it, else IDLE; and connections that die without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from jmapplug_imap.protocol.channel import Timeouts
+from jmapplug_imap.source import ImapSource
+
+from jmapplug.errors import UpstreamError
+from jmapplug.testing.mail_source import message
+
+Upstream = Any
+Opener = Any
+
+
+@pytest.fixture
+def upstream(dovecot: Any, open_upstream: Opener) -> Upstream:
+    """A Dovecot account behind a proxy."""
+    return open_upstream(dovecot, proxied=True)
+
+
+@pytest.fixture(params=["notify", "idle"])
+def how(upstream: Upstream, request: pytest.FixtureRequest) -> str:
+    if request.param == "idle":
+        upstream.through.hide = {"NOTIFY"}
+    return str(request.param)
+
+
+def impatient(upstream: Upstream, idle: float, **more: float) -> ImapSource:
+    return ImapSource(upstream.settings(), upstream.user, timeouts=Timeouts(idle=idle, **more))
+
+
+def test_notify_is_set_for_the_whole_account_with_nothing_selected(upstream: Upstream) -> None:
+    watch = upstream.source().watch(b"INBOX")
+    assert (watch.how, watch.complete) == ("notify", True)
+    [line] = upstream.through.sent("NOTIFY SET")
+    assert line.partition(b" ")[2].rstrip() == (
+        b"NOTIFY SET (personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange))"
+    )
+    lines = b"".join(upstream.through.lines).upper()
+    assert lines.index(b"ENABLE CONDSTORE") < lines.index(b"NOTIFY SET")
+    assert b"SELECT" not in lines and b"EXAMINE" not in lines
+
+
+@pytest.mark.parametrize("hidden", [{"NOTIFY"}, {"CONDSTORE", "QRESYNC"}], ids=["no notify", "no condstore"])
+def test_without_notify_or_where_it_would_not_tell_of_flags_idle_watches_one_folder(
+    upstream: Upstream, hidden: set[str]
+) -> None:
+    upstream.through.hide = hidden
+    watch = upstream.source().watch(b"INBOX")
+    assert (watch.how, watch.complete) == ("idle", False)
+    assert not upstream.through.sent("NOTIFY SET")
+
+
+@pytest.mark.parametrize(
+    "answer", ["NO [BADEVENT (MessageNew MessageExpunge)] some events", "BAD what", "NO [NOTIFICATIONOVERFLOW] no"]
+)
+def test_a_server_that_refuses_notify_is_watched_by_idle_and_not_asked_again_at_once(
+    upstream: Upstream, answer: str
+) -> None:
+    upstream.through.refuse = [("NOTIFY SET", answer)]
+    source = upstream.source()
+    for _ in range(3):
+        watch = source.watch(b"INBOX")
+        assert (watch.how, watch.complete) == ("idle", False)
+        watch.close()
+    assert len(upstream.through.sent("NOTIFY SET")) == 1
+
+
+def test_a_server_that_refuses_notify_and_has_no_idle_is_not_watched(upstream: Upstream) -> None:
+    upstream.through.hide = {"IDLE"}
+    source = upstream.source()
+    assert source.watch(b"INBOX").how == "notify"
+    upstream.through.refuse = [("NOTIFY SET", "NO not for you")]
+    with pytest.raises(UpstreamError):
+        source.watch(b"INBOX")
+    assert source.watch(b"INBOX") is None
+
+
+def test_a_server_that_stops_notify_because_it_would_have_to_tell_too_much_is_watched_by_idle(
+    upstream: Upstream,
+) -> None:
+    """RFC 5465 §5.8: NOTIFICATIONOVERFLOW, and then silence."""
+    watch = upstream.source().watch(b"INBOX")
+    upstream.through.say(b"* OK [NOTIFICATIONOVERFLOW] too much\r\n")
+    assert watch.wait(30) == frozenset()  # who knows what was not told
+    assert (watch.how, watch.complete) == ("idle", False)
+    assert watch.wait(0.01) is None
+    upstream.append(b"INBOX", message("one"))
+    assert watch.wait(30) == {b"INBOX"}
+
+
+def test_a_rename_is_told_under_both_names(upstream: Upstream) -> None:
+    key = upstream.create("Réseau")
+    watch = upstream.source().watch(b"INBOX")
+    upstream.command("RENAME", f'"{key.decode()}"', '"Other"')
+    told: set[bytes] = set()
+    while not {key, b"Other"} <= told:
+        keys = watch.wait(30)
+        assert keys is not None
+        told |= keys
+
+
+def test_one_change_in_an_account_of_many_folders_ends_one_wait(upstream: Upstream) -> None:
+    """The first change brings the STATUS of all folders: that is one piece of news, not a hundred."""
+    for number in range(120):
+        upstream.create(f"Box{number}")
+    watch = upstream.source().watch(b"INBOX")
+    upstream.append(b"INBOX", message("one"))
+    waits, told = 0, set()
+    while len(told) < 121:
+        keys = watch.wait(30)
+        assert keys is not None
+        waits, told = waits + 1, told | keys
+    assert waits <= 10
+    assert watch.wait(0.01) is None
+
+
+def test_a_silent_watch_says_something_long_before_the_server_hangs_up(upstream: Upstream, how: str) -> None:
+    """RFC 2177: before 29 minutes; firewalls forget a silent connection much earlier."""
+    source = impatient(upstream, 0.02)
+    watch = source.watch(b"INBOX")
+    assert watch.how == how
+    said = len(upstream.through.lines)
+    assert watch.wait(0.3) is None
+    word = {"notify": "NOOP", "idle": "DONE"}[how]
+    assert sum(word.encode() in line for line in upstream.through.lines[said:]) >= 3
+    source.close()
+    usual = Timeouts()
+    assert usual.idle + usual.read <= 360  # wish 15: a dead connection is noticed within six minutes
+
+
+def test_waiting_in_small_steps_does_not_keep_a_watch_silent(upstream: Upstream, how: str) -> None:
+    source = impatient(upstream, 0.1)
+    watch = source.watch(b"INBOX")
+    said = len(upstream.through.lines)
+    for _ in range(100):
+        assert watch.wait(0.005) is None
+    assert len(upstream.through.lines) > said
+    source.close()
+
+
+def test_a_watch_on_a_connection_that_died_without_a_word_ends_and_begins_anew(upstream: Upstream, how: str) -> None:
+    """Wish 15: packets vanish in both directions, and nobody closes anything."""
+    source = impatient(upstream, 0.05, connect=5, read=0.3, command=0.6)
+    watch = source.watch(b"INBOX")
+    upstream.through.deaf = upstream.through.dumb = True
+    with pytest.raises(UpstreamError):
+        watch.wait(60)
+    assert watch.connected is False and watch.closed is False
+    upstream.through.deaf = upstream.through.dumb = False
+    upstream.append(b"INBOX", message("meanwhile"))
+    with gevent.Timeout(30):
+        while True:
+            try:
+                assert watch.wait(30) is not None  # who knows what was missed
+                break
+            except UpstreamError:  # the back-off of connecting
+                gevent.sleep(0.05)
+    assert watch.how == how and source.connections >= 1
+    source.close()
+    assert source.connections == 0
+
+
+def test_a_watch_hears_of_what_comes_while_nobody_waits(upstream: Upstream, how: str) -> None:
+    watch = upstream.source().watch(b"INBOX")
+    for name in ("one", "two"):
+        upstream.append(b"INBOX", message(name))
+        assert b"INBOX" in watch.wait(30)
+
+
+def test_a_watch_can_be_closed_at_any_time(upstream: Upstream, how: str) -> None:
+    source = upstream.source()
+    watch = source.watch(b"INBOX")
+    waiting = gevent.spawn(watch.wait, 60)
+    gevent.idle()
+    assert source.connections == 2
+    watch.close()
+    assert waiting.get(timeout=20) is None
+    assert watch.wait(60) is None and source.connections == 1
+
+
+def test_folders_that_others_share_are_not_said_to_be_covered(upstream: Upstream) -> None:
+    """NOTIFY's "personal" leaves them out: the core looks at them."""
+    shared = b'* NAMESPACE (("" "/")) NIL (("Shared/" "/"))\r\n'
+    upstream.through.met = lambda line: upstream.through.say(shared) if b" NAMESPACE" in line else None
+    watch = upstream.source().watch(b"INBOX")
+    assert (watch.how, watch.complete) == ("notify", False)
+
+
+def test_a_server_that_breaks_each_connection_with_notify_is_watched_by_idle(upstream: Upstream) -> None:
+    source = upstream.source()
+    for _ in range(3):
+        watch = source.watch(b"INBOX")
+        assert watch.how == "notify"
+        upstream.through.cut_all()
+        with pytest.raises(UpstreamError):
+            watch.wait(30)
+        watch.close()
+    assert source.watch(b"INBOX").how == "idle"

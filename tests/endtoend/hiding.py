@@ -1,0 +1,28 @@
+"""A relay in front of an IMAP server that hides capabilities and counts commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from relay import Relay
+
+
+class Hiding(Relay):
+    """``sent(word)``: how many lines of clients began with this command."""
+
+    def __init__(self, target: int, hide: Iterable[str] = ()) -> None:
+        self._hide = [re.compile(rb" %s(?=[ \]\r])" % re.escape(name.encode())) for name in hide]
+        self._said = b""
+        super().__init__(target)
+
+    def sent(self, word: str) -> int:
+        return len(re.findall(rb"(?im)^\S+ %s[ \r]" % word.encode(), self._said))
+
+    def seen(self, data: bytes, upwards: bool) -> bytes:
+        if upwards:
+            self._said += data
+        elif b"CAPABILITY" in data:
+            for pattern in self._hide:
+                data = pattern.sub(b"", data)
+        return data
