@@ -50,6 +50,7 @@ class Pusher:
         self._checked = False
         self._any = self._needed = False
         account.watchers.append(self._changed)
+        account.audience.append(lambda: self._needed)
         self.note()
 
     # --- what the methods ask for ------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Rig:
 
     def open(self) -> None:
         self.watchers: list[Callable[[dict[str, str]], None]] = []
+        self.audience: list[Callable[[], bool]] = []
         self.store = Store(self.folder, [CORE.schema])
         self.pusher = Pusher(self, clock=lambda: time.time() + self.ahead)
         self.services = {URN: self.pusher}
