@@ -71,8 +71,9 @@ class Relay:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 data = self.seen(data, upwards)
-                if upwards and self._left is not None:
-                    data = self._counted(sink, data)
+                if upwards and self._left is not None and self._springs(sink, data):
+                    # What the killed one had said already must not follow: there would be a hole in it.
+                    break
                 sink.sendall(data)
         self._end(source)
         self._end(sink)
@@ -81,16 +82,16 @@ class Relay:
         """What goes on instead of ``data``."""
         return data
 
-    def _counted(self, sink: socket.socket, data: bytes) -> bytes:
-        """What may go on of ``data``; springs the trap in the middle of it."""
+    def _springs(self, sink: socket.socket, data: bytes) -> bool:
+        """Whether the trap springs in the middle of ``data``, which goes on until there."""
         left = self._left or 0
         if len(data) <= left:
             self._left = left - len(data)
-            return data
+            return False
         sink.sendall(data[:left])
         self._left = None
         self._sprung()
-        return b""
+        return True
 
     def _end(self, each: socket.socket) -> None:
         self._open.discard(each)

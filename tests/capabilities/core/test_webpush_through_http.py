@@ -158,7 +158,8 @@ def test_a_worker_that_is_killed_pushes_again_when_it_is_back(phone: Phone) -> N
     before = phone.told_of(None)
     os.kill(phone.proxy.worker_pid(phone.account), signal.SIGKILL)
     phone.deliver()
-    phone.proxy.sync(phone.account)
+    sync = f"/api/accounts/{phone.account}/sync"
+    wait_until(lambda: phone.proxy.management.send("POST", sync).status == 200, "the worker is back", 60)
     phone.told_of(before)
     assert [value["@type"] for value in phone.read()].count("PushVerification") == 1
 
