@@ -33,7 +33,7 @@ INT_MAX = 2**53 - 1
 """RFC 8620 §1.3."""
 
 _DATE = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]*[1-9])?(Z|[+-]([0-9]{2}):([0-9]{2}))"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]{1,20})?(Z|[+-]([0-9]{2}):([0-9]{2}))"
 )
 
 
@@ -61,7 +61,10 @@ def is_uint(value: Any) -> bool:
 
 
 def is_date(value: Any) -> bool:
-    """Date of RFC 8620 §1.4: RFC 3339, upper-case T and Z, no zero fraction; the day must exist."""
+    """Date of RFC 8620 §1.4: RFC 3339, upper-case T and Z; the day must exist.
+
+    A fraction may end in zeros, or be zero: what JavaScript's ``toISOString`` writes does so once in ten times.
+    """
     match = _DATE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return False
