@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imaplib
 import os
 import shutil
 import subprocess
@@ -11,14 +12,13 @@ from itertools import count
 from pathlib import Path
 
 from jmapplug.demo import mailserver
-from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.ports import HOST, free_ports, stop
 
 PASSWORD = "secret"
 
 
 @dataclass(slots=True)
-class Pymap(ImapServer):
+class Pymap:
     """A running server on a maildir folder."""
 
     process: subprocess.Popen[bytes]
@@ -33,6 +33,12 @@ class Pymap(ImapServer):
         name = f"pymap{os.getpid()}x{next(self._names)}@example.org"
         mailserver.add_user(self.folder, name, self.password)
         return name
+
+    def imap(self, user: str) -> imaplib.IMAP4:
+        """A second, independent IMAP client, logged in."""
+        client = imaplib.IMAP4(self.host, self.port, timeout=30)
+        client.login(user, self.password)
+        return client
 
     def stop(self) -> None:
         stop(self.process)
