@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jmapplug.jmap.checks import Checker
+from jmapplug.jmap.checks import Checker, is_string, list_of
 from jmapplug.jmap.errors import MethodError, SetError, invalid_arguments
 from jmapplug.jmap.ids import is_id
 from jmapplug.jmap.methods import Args, Call, Reply
@@ -138,6 +138,21 @@ def check_state(request: SetRequest, state: str) -> None:
 def resolved(call: Call, id_: str) -> str:
     """The id that "#creation id" stands for; the text as it is where nothing was created under that name."""
     return call.created_ids.get(id_[1:], id_) if id_.startswith("#") else id_
+
+
+def blob_ids(call: Call, args: Args, name: str) -> list[str]:
+    """The blob ids of an argument, creation ids resolved, each once.
+
+    Raises MethodError invalidArguments, requestTooLarge.
+    """
+    value = args.get(name)
+    if not isinstance(value, list) or not list_of(is_string)(value):
+        raise invalid_arguments(f"{name} must be an array of ids", name)
+    wanted = list(dict.fromkeys(resolved(call, id_) for id_ in value))
+    limit = call.limits.max_objects_in_get
+    if len(wanted) > limit:
+        raise MethodError("requestTooLarge", f"At most {limit} blobs in a call")
+    return wanted
 
 
 def references(value: Any) -> set[str]:

@@ -35,6 +35,7 @@ __all__ = [
     "QuerySource",
     "Sort",
     "SortField",
+    "StoredType",
     "changes",
     "get",
     "parse_filter",
@@ -45,6 +46,23 @@ __all__ = [
 
 Record = dict[str, Any]
 """A record as JSON; holds ``id``. Values may be ``msgspec.Raw``."""
+
+
+class StoredType:
+    """What most data types say: no arguments beyond the standard ones, no property without a fixed name.
+
+    Their state is the one that the account's store keeps under their name.
+    """
+
+    name: str
+    extra_args: Mapping[str, Checker] = {}
+    tolerated: frozenset[str] = frozenset()
+
+    def check_property(self, name: str) -> bool:
+        return False
+
+    def state(self, account: Any) -> str:
+        return str(account.store.state(self.name))
 
 
 class ArgumentsOf(Protocol):

@@ -6,7 +6,6 @@ virtual environment; ``JMAPPLUG_CYRUS`` names another folder.
 
 from __future__ import annotations
 
-import imaplib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from jmapplug.testing.dovecot import DOMAIN, PASSWORD, identity
+from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.ports import HOST, free_ports, greets, stop, wait_until
 
 QUOTA = 1 << 30
@@ -88,7 +88,7 @@ FOLDERS = (
 
 
 @dataclass(slots=True)
-class Cyrus:
+class Cyrus(ImapServer):
     """A running server: QRESYNC and OBJECTID, no NOTIFY. ``quota``: octets that each user may store."""
 
     folder: Path
@@ -108,12 +108,6 @@ class Cyrus:
         user = f"{local}@{DOMAIN}"
         self.imap(user).logout()
         return user
-
-    def imap(self, user: str) -> imaplib.IMAP4:
-        """A second, independent IMAP client, logged in."""
-        client = imaplib.IMAP4(self.host, self.port, timeout=30)
-        client.login(user, self.password)
-        return client
 
     def stop(self) -> None:
         stop(self.process)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import grp
-import imaplib
 import os
 import pwd
 import shutil
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.ports import HOST, free_ports, greets, stop_pid, wait_until
 
 DOMAIN = "example.org"
@@ -191,7 +191,7 @@ def identity() -> tuple[str, str, int, int]:
 
 
 @dataclass(slots=True)
-class Dovecot:
+class Dovecot(ImapServer):
     """A running server; ``new_user()`` names accounts that exist as soon as they log in.
 
     ``sieve_port``: ManageSieve, 0 where Pigeonhole is not installed. ``submission_port``: SMTP submission with STARTTLS
@@ -220,12 +220,6 @@ class Dovecot:
     def new_user(self, kind: str = "user") -> str:
         """A fresh account's login name, with nothing but the special-use folders. ``kind``: "small" for little room."""
         return f"{kind}{os.getpid()}x{next(self._names)}@{DOMAIN}"
-
-    def imap(self, user: str) -> imaplib.IMAP4:
-        """A second, independent IMAP client, logged in."""
-        client = imaplib.IMAP4(self.host, self.port, timeout=30)
-        client.login(user, self.password)
-        return client
 
     def stop(self) -> None:
         pid_file = self.folder / "run" / "master.pid"

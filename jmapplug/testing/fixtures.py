@@ -19,11 +19,17 @@ from jmapplug.testing.proxy import Proxy
 from jmapplug.testing.pymap_server import Pymap
 
 
+def _needs(there: object, what: str) -> None:
+    """Skip where ``there`` is false, or fail where the servers are required. ``what`` is missing, and how to get it."""
+    if there:
+        return
+    if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 def _needs_dovecot() -> None:
-    if not dovecot_server.available():
-        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
-            pytest.fail("Dovecot is required here (apt-get install dovecot-imapd dovecot-lmtpd)")
-        pytest.skip("Dovecot is not installed (apt-get install dovecot-imapd dovecot-lmtpd)")
+    _needs(dovecot_server.available(), "Dovecot is not installed (apt-get install dovecot-imapd dovecot-lmtpd)")
 
 
 @pytest.fixture(scope="session")
@@ -38,22 +44,14 @@ def dovecot() -> Iterator[Dovecot]:
 @pytest.fixture(scope="session")
 def dovecot_sieve(dovecot: Dovecot) -> Dovecot:
     """The same Dovecot where it has Pigeonhole: ``sieve_port`` speaks ManageSieve, LMTP runs the active script."""
-    if not dovecot.sieve_port:
-        what = "Pigeonhole is not installed (apt-get install dovecot-sieve dovecot-managesieved)"
-        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
-            pytest.fail(what)
-        pytest.skip(what)
+    _needs(dovecot.sieve_port, "Pigeonhole is not installed (apt-get install dovecot-sieve dovecot-managesieved)")
     return dovecot
 
 
 @pytest.fixture(scope="session")
 def dovecot_submission(dovecot: Dovecot) -> Dovecot:
     """The same Dovecot where it has Submission: ``submission_port`` takes mail and relays it to ``smtp_port``."""
-    if not dovecot.submission_port:
-        what = "Dovecot's submission is not installed (apt-get install dovecot-submissiond)"
-        if os.environ.get("JMAPPLUG_REQUIRE_SERVERS"):
-            pytest.fail(what)
-        pytest.skip(what)
+    _needs(dovecot.submission_port, "Dovecot's submission is not installed (apt-get install dovecot-submissiond)")
     return dovecot
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import imaplib
 import os
 import socketserver
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from jmapplug.testing.gmail_connection import PASSWORD, Connection
 from jmapplug.testing.gmail_store import ARCHIVE, FOR_GOOD, TO_TRASH, Account
+from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.ports import HOST, free_ports, greets, stop, wait_until
 
 
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @dataclass(slots=True)
-class Gmail:
+class Gmail(ImapServer):
     """A running server; :func:`start` makes one."""
 
     process: subprocess.Popen[bytes]
@@ -75,12 +75,6 @@ class Gmail:
     def new_user(self) -> str:
         """A fresh account's login name."""
         return f"gm{os.getpid()}x{next(self._names)}@gmail.example"
-
-    def imap(self, user: str) -> imaplib.IMAP4:
-        """A second, independent IMAP client, logged in."""
-        client = imaplib.IMAP4(self.host, self.port, timeout=30)
-        client.login(user, self.password)
-        return client
 
     @property
     def commands(self) -> list[str]:

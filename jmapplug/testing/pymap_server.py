@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import imaplib
 import os
 import shutil
 import subprocess
@@ -12,13 +11,14 @@ from itertools import count
 from pathlib import Path
 
 from jmapplug.demo import mailserver
+from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.ports import HOST, free_ports, stop
 
 PASSWORD = "secret"
 
 
 @dataclass(slots=True)
-class Pymap:
+class Pymap(ImapServer):
     """A running server on a maildir folder."""
 
     process: subprocess.Popen[bytes]
@@ -33,12 +33,6 @@ class Pymap:
         name = f"pymap{os.getpid()}x{next(self._names)}@example.org"
         mailserver.add_user(self.folder, name, self.password)
         return name
-
-    def imap(self, user: str) -> imaplib.IMAP4:
-        """A second, independent IMAP client, logged in."""
-        client = imaplib.IMAP4(self.host, self.port, timeout=30)
-        client.login(user, self.password)
-        return client
 
     def stop(self) -> None:
         stop(self.process)

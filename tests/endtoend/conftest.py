@@ -8,9 +8,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from gmail_scene import GmailScene
 from scene import Scene
 
 from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.proxy import Proxy
 
 FIXTURES = {"dovecot": "dovecot", "courier": "dovecot_maildir", "pymap": "pymap_server"}
@@ -65,3 +67,11 @@ def courier(make: Make) -> Scene:
 @pytest.fixture
 def pym(make: Make) -> Scene:
     return make("pymap")
+
+
+@pytest.fixture
+def gm(server: Gmail, proxy: Proxy, account_name: str) -> Iterator[GmailScene]:
+    """A new user on the module's ``server``."""
+    scene = GmailScene(proxy, server, account_name, "gmail")
+    yield scene
+    scene.close()

@@ -24,13 +24,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Gmail]:
     running.stop()
 
 
-@pytest.fixture
-def gm(server: Gmail, proxy: Proxy, account_name: str) -> Iterator[GmailScene]:
-    scene = GmailScene(proxy, server, account_name, "gmail")
-    yield scene
-    scene.close()
-
-
 def labelled(gm: GmailScene, subject: str, *labels: str, flags: str = "") -> str:
     """A message in Inbox with further labels; its Email id after the account's first sync."""
     gm.append("INBOX", message(subject), flags=flags)

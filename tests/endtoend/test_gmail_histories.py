@@ -13,7 +13,6 @@ from test_gmail import draft, upload
 
 from jmapplug.testing import gmail_server
 from jmapplug.testing.gmail_server import Gmail
-from jmapplug.testing.proxy import Proxy
 
 STEPS = 30
 PLACES = (INBOX, ("Work",), ("Home",), IMPORTANT, ALL, TRASH, SPAM, SENT)
@@ -25,13 +24,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Gmail]:
     running = gmail_server.start("--expunge", request.param)
     yield running
     running.stop()
-
-
-@pytest.fixture
-def gm(server: Gmail, proxy: Proxy, account_name: str) -> Iterator[GmailScene]:
-    scene = GmailScene(proxy, server, account_name, "gmail")
-    yield scene
-    scene.close()
 
 
 class Day:

@@ -16,7 +16,6 @@ from test_killed_while_writing import end, kill, synced
 from jmapplug.testing import gmail_server
 from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.ports import wait_until
-from jmapplug.testing.proxy import Proxy
 
 STEP = 97
 """Octets between two deaths; with 31 it takes four minutes."""
@@ -76,13 +75,6 @@ def relay(server: Gmail) -> Iterator[Relay]:
     made = Relay(server.port)
     yield made
     made.close()
-
-
-@pytest.fixture
-def gm(server: Gmail, proxy: Proxy, account_name: str) -> Iterator[GmailScene]:
-    scene = GmailScene(proxy, server, account_name, "gmail")
-    yield scene
-    scene.close()
 
 
 @pytest.mark.parametrize("name", WRITES)

@@ -12,7 +12,7 @@ from gmail_scene import ALL, DRAFTS, SENT, GmailScene
 from jmapplug.testing import gmail_server, smtp_server
 from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.ports import wait_until
-from jmapplug.testing.proxy import USING, Proxy
+from jmapplug.testing.proxy import USING
 from jmapplug.testing.smtp_server import SmtpServer
 
 WITH = (*USING, "urn:ietf:params:jmap:submission")
@@ -37,11 +37,9 @@ def smtp(server: Gmail, tmp_path: Path) -> Iterator[SmtpServer]:
 
 
 @pytest.fixture
-def gm(server: Gmail, smtp: SmtpServer, proxy: Proxy, account_name: str) -> Iterator[GmailScene]:
-    scene = GmailScene(proxy, server, account_name, "gmail")
-    scene.begin(**smtp.settings)
-    yield scene
-    scene.close()
+def gm(smtp: SmtpServer, gm: GmailScene) -> GmailScene:
+    gm.begin(**smtp.settings)
+    return gm
 
 
 def send(gm: GmailScene, after: dict[str, Any]) -> str:

@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from jmapplug.capabilities.blob.octets import Range, opened, pieces, select, wanted_ids
+from jmapplug.capabilities.blob.octets import Range, opened, pieces, select
 from jmapplug.jmap.checks import is_string, is_uint, list_of
 from jmapplug.jmap.errors import MethodError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
+from jmapplug.jmap.sets import blob_ids
 
 DIGESTS = {"sha-256": "sha256", "sha": "sha1", "sha-512": "sha512", "md5": "md5"}
 """The names of RFC 3230's registry, lower case, best first → hashlib's."""
@@ -27,7 +28,7 @@ def get(call: Call, args: Args) -> Reply:
     """Blob/get. Raises MethodError invalidArguments, requestTooLarge, serverUnavailable."""
     for name in args.keys() - _ARGUMENTS:
         raise invalid_arguments(f"Unknown argument: {name[:100]}", name[:100])
-    ids, wanted = wanted_ids(call, args), _properties(args.get("properties"))
+    ids, wanted = blob_ids(call, args, "ids"), _properties(args.get("properties"))
     offset, length = _uint(args, "offset"), _uint(args, "length")
     answer = _Answer(wanted)
     not_found: list[str] = []

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from jmapplug.capabilities.blob.octets import wanted_ids
 from jmapplug.jmap.checks import is_string, list_of
 from jmapplug.jmap.errors import MethodError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
+from jmapplug.jmap.sets import blob_ids
 
 MAIL, SIEVE = "urn:ietf:params:jmap:mail", "urn:ietf:params:jmap:sieve"
 TYPES = {"Email": MAIL, "Thread": MAIL, "Mailbox": MAIL, "SieveScript": SIEVE}
@@ -31,7 +31,7 @@ def lookup(call: Call, args: Args) -> Reply:
     """Blob/lookup. Raises MethodError invalidArguments, requestTooLarge, unknownDataType."""
     for name in args.keys() - _ARGUMENTS:
         raise invalid_arguments(f"Unknown argument: {name[:100]}", name[:100])
-    types, ids = _types(call, args.get("typeNames")), wanted_ids(call, args)
+    types, ids = _types(call, args.get("typeNames")), blob_ids(call, args, "ids")
     owners = _of_mail(call, ids) if MAIL in {TYPES[name] for name in types} else {}
     if "SieveScript" in types:
         for blob_id, scripts in _of_scripts(call, ids).items():

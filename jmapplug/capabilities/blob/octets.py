@@ -6,26 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
-from jmapplug.jmap.checks import is_id, is_string, list_of
-from jmapplug.jmap.errors import MethodError, invalid_arguments
-from jmapplug.jmap.methods import Args, Call
+from jmapplug.jmap.checks import is_id
+from jmapplug.jmap.methods import Call
 from jmapplug.jmap.sets import resolved
 from jmapplug.store.pace import breathe
 
 PIECE = 256 * 1024
 _TRIES = 3
-
-
-def wanted_ids(call: Call, args: Args) -> list[str]:
-    """The argument ``ids``, creation ids resolved, each once. Raises MethodError invalidArguments, requestTooLarge."""
-    value = args.get("ids")
-    if not isinstance(value, list) or not list_of(is_string)(value):
-        raise invalid_arguments("ids must be an array of ids", "ids")
-    wanted = list(dict.fromkeys(resolved(call, id_) for id_ in value))
-    limit = call.limits.max_objects_in_get
-    if len(wanted) > limit:
-        raise MethodError("requestTooLarge", f"At most {limit} blobs in a call")
-    return wanted
 
 
 class Range(NamedTuple):

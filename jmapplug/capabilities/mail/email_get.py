@@ -18,6 +18,7 @@ from jmapplug.capabilities.mail.headers import Fields, header_list
 from jmapplug.capabilities.mail.properties import DEFAULT, FIXED, Plan, known, plan_for
 from jmapplug.capabilities.mail.store import emails
 from jmapplug.capabilities.mail.store.emails import Content
+from jmapplug.jmap import standard
 from jmapplug.jmap.methods import Args, Call
 from jmapplug.jmap.standard import get
 from jmapplug.mime.headers import split
@@ -29,20 +30,16 @@ _AT_ONCE = 4
 """Messages of one call that are opened at the same time."""
 
 
-class EmailGet:
+class EmailGet(standard.StoredType):
     """``GetSource`` of Emails."""
 
     name = "Email"
     properties = FIXED
     default_properties = DEFAULT
     extra_args = bodies.EXTRA_ARGS
-    tolerated: frozenset[str] = frozenset()
 
     def check_property(self, name: str) -> bool:
         return known(name)
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("Email"))
 
     def all_ids(self, account: Any, limit: int) -> list[str]:
         return emails.visible_ids(account.store, limit + 1)

@@ -56,20 +56,12 @@ def properties_of(row: Row, salt: bytes) -> dict[str, Any]:
     return {name: read(row, salt) for name, read in _READ.items()}
 
 
-class MailboxSource:
+class MailboxSource(standard.StoredType):
     """``GetSource`` and ``ChangesSource`` of Mailboxes."""
 
     name = "Mailbox"
     properties = frozenset(PROPERTIES)
     default_properties: tuple[str, ...] = PROPERTIES
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("Mailbox"))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return [row.id for row in sorted(sql.rows(account.store), key=lambda row: (row.sort_order, row.name))]

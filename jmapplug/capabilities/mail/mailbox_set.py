@@ -291,15 +291,12 @@ class _Run:
     def _parent(self, reference: str | None) -> Row | None:
         if reference is None:
             return None
-        missing = invalid("There is no such Mailbox", "parentId")
-        self._wait_for(reference, missing)
-        row = self._known(reference)
-        if row is None:
-            raise missing
-        return row
+        return self._named(reference, invalid("There is no such Mailbox", "parentId"))
 
     def _row(self, reference: str) -> Row:
-        missing = SetError("notFound", "There is no such Mailbox")
+        return self._named(reference, SetError("notFound", "There is no such Mailbox"))
+
+    def _named(self, reference: str, missing: SetError) -> Row:
         self._wait_for(reference, missing)
         row = self._known(reference)
         if row is None:

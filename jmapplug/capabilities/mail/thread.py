@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from jmapplug.capabilities.mail.changelog import changes_of
 from jmapplug.capabilities.mail.store import threads as sql
 from jmapplug.jmap import standard
-from jmapplug.jmap.checks import Checker
 from jmapplug.jmap.methods import Args, Call
 from jmapplug.jmap.standard import ChangeSet
 
 
-class ThreadSource:
+class ThreadSource(standard.StoredType):
     """``GetSource`` and ``ChangesSource`` of Threads."""
 
     name = "Thread"
     properties = frozenset({"id", "emailIds"})
     default_properties: tuple[str, ...] = ("id", "emailIds")
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("Thread"))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return sql.ids(account.store, limit + 1)

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from jmapplug.capabilities.mdn import report
-from jmapplug.jmap.checks import is_id, is_string, list_of
+from jmapplug.jmap.checks import is_id
 from jmapplug.jmap.errors import MethodError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
-from jmapplug.jmap.sets import resolved
+from jmapplug.jmap.sets import blob_ids
 
 MAX_LOOKUPS = 16
 """Notifications of one call whose message is looked for; a search may have to ask the mail server."""
@@ -26,7 +26,7 @@ def parse(call: Call, args: Args) -> Reply:
     parsed: dict[str, Any] = {}
     not_parsable: list[str] = []
     not_found: list[str] = []
-    for blob_id in _blob_ids(call, args.get("blobIds")):
+    for blob_id in blob_ids(call, args, "blobIds"):
         ref = call.account.blob(blob_id) if is_id(blob_id) else None
         mdn = None if ref is None else _read(ref.path)
         if ref is None:
@@ -43,16 +43,6 @@ def parse(call: Call, args: Args) -> Reply:
         "notParsable": not_parsable or None,
         "notFound": not_found or None,
     }
-
-
-def _blob_ids(call: Call, value: Any) -> list[str]:
-    if not isinstance(value, list) or not list_of(is_string)(value):
-        raise invalid_arguments("blobIds must be an array of ids", "blobIds")
-    wanted = list(dict.fromkeys(resolved(call, id_) for id_ in value))
-    limit = call.limits.max_objects_in_get
-    if len(wanted) > limit:
-        raise MethodError("requestTooLarge", f"At most {limit} blobs in a call")
-    return wanted
 
 
 def _read(path: Path) -> report.Mdn | None:

@@ -40,20 +40,12 @@ def _visible(call: Call) -> list[Row]:
     return sql.rows(call.account.store) if MAIL in call.using else []
 
 
-class QuotaSource:
+class QuotaSource(standard.StoredType):
     """``GetSource`` and ``ChangesSource``."""
 
     name = "Quota"
     properties = frozenset(_READ)
     default_properties: tuple[str, ...] = tuple(_READ)
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("Quota"))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return [row.id for row in sql.rows(account.store)]

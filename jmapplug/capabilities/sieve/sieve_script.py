@@ -33,24 +33,16 @@ def records(call: Call, view: View) -> list[Record]:
     ]
 
 
-class ScriptSource:
+class ScriptSource(standard.StoredType):
     """``GetSource`` of one call: ``view`` was looked at when the call began."""
 
     name = "SieveScript"
     properties = frozenset(PROPERTIES)
     default_properties: tuple[str, ...] = PROPERTIES
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._view = scripts_of(call.account).look()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("SieveScript"))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return [record["id"] for record in records(self._call, self._view)]

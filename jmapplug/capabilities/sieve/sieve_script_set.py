@@ -13,7 +13,7 @@ from jmapplug.capabilities.sieve.force import MASTER, RESERVED, VACATION, Blocke
 from jmapplug.capabilities.sieve.scripts import Scripts, blob_id, scripts_of
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap import patch as patches
-from jmapplug.jmap import sets
+from jmapplug.jmap import sets, standard
 from jmapplug.jmap.checks import Checker, is_bool, is_string
 from jmapplug.jmap.errors import MethodError, SetError
 from jmapplug.jmap.methods import Args, Call, Reply
@@ -47,7 +47,7 @@ def set_(call: Call, args: Args) -> Reply:
         return reply
 
 
-class ScriptSet:
+class ScriptSet(standard.StoredType):
     """``SetSource`` of one call; ``view`` follows what the call changes."""
 
     name = "SieveScript"
@@ -59,9 +59,6 @@ class ScriptSet:
         self.source = call.account.sieve_source()
         self.view: View = scripts.look()
         self.shown_before = self._shown_id()
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("SieveScript"))
 
     # --- records
 

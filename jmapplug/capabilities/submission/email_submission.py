@@ -38,20 +38,12 @@ READ: dict[str, Callable[[Submission], Any]] = {
 }
 
 
-class SubmissionSource:
+class SubmissionSource(standard.StoredType):
     """``GetSource`` and ``ChangesSource`` of EmailSubmissions."""
 
     name = TYPE
     properties = frozenset(READ)
     default_properties: tuple[str, ...] = tuple(READ)
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state(TYPE))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return sql.visible_ids(account.store, limit + 1)

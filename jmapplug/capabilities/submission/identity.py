@@ -129,20 +129,12 @@ def _checked(values: Record, immutable: Mapping[str, Any]) -> Record:
 # --- the methods ---------------------------------------------------------------------------------------------------
 
 
-class IdentitySource:
+class IdentitySource(standard.StoredType):
     """``GetSource``, ``ChangesSource`` and ``SetSource`` of Identities."""
 
     name = "Identity"
     properties = frozenset(PROPERTIES)
     default_properties: tuple[str, ...] = PROPERTIES
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("Identity"))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return [row.id for row in sql.identities(account.store)]

@@ -6,7 +6,7 @@ response off, and that is what is answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -49,23 +49,15 @@ def read(view: View) -> Vacation:
     return msgspec.structs.replace(vacation, isEnabled=vacation.isEnabled and view.vacation_runs)
 
 
-class VacationSource:
+class VacationSource(standard.StoredType):
     """``GetSource`` of one call."""
 
     name = "VacationResponse"
     properties = frozenset(PROPERTIES)
     default_properties: tuple[str, ...] = PROPERTIES
-    extra_args: Mapping[str, Checker] = {}
-    tolerated: frozenset[str] = frozenset()
 
     def __init__(self, call: Call) -> None:
         self._view = scripts_of(call.account).look()
-
-    def check_property(self, name: str) -> bool:
-        return False
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("VacationResponse"))
 
     def all_ids(self, account: Any, limit: int) -> Sequence[str] | None:
         return [SINGLETON]
@@ -87,20 +79,16 @@ def set_(call: Call, args: Args) -> Reply:
         return sets.set_(call, args, VacationSet(call, scripts))
 
 
-class VacationSet:
+class VacationSet(standard.StoredType):
     """``SetSource`` of one call."""
 
     name = "VacationResponse"
-    extra_args: Mapping[str, Checker] = {}
 
     def __init__(self, call: Call, scripts: Scripts) -> None:
         self.scripts = scripts
         self.source = call.account.sieve_source()
         self.addresses = own_addresses(call)
         self.view = scripts.look()
-
-    def state(self, account: Any) -> str:
-        return str(account.store.state("VacationResponse"))
 
     def create(self, call: Call, record: Record, args: Args) -> Record:
         raise SetError("singleton", "There is one VacationResponse, and its id is singleton")

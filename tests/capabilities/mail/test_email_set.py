@@ -606,6 +606,18 @@ def test_a_write_that_fails_inside_leaves_the_lock_free(rig: Rig) -> None:
         gevent.spawn(rig.update, rig.email("Hello"), **{"keywords/$seen": True}).get()
 
 
+class Died(BaseException):
+    """The worker's end, in the middle of a write."""
+
+
+def die_before(rig: Rig, step: str) -> None:
+    def die(name: str) -> None:
+        if name == step:
+            raise Died
+
+    rig.source.before = die
+
+
 def test_a_move_in_two_steps_is_finished_after_a_crash(tmp_path: Path) -> None:
     """mail-rules 28: COPY was done, the worker died before the source went."""
     rig = make(tmp_path, SERVERS["no MOVE"])
@@ -613,14 +625,7 @@ def test_a_move_in_two_steps_is_finished_after_a_crash(tmp_path: Path) -> None:
     rig.sync()
     email = rig.email("Hello")
 
-    class Died(BaseException):
-        pass
-
-    def die(name: str) -> None:
-        if name == "remove":
-            raise Died
-
-    rig.source.before = die
+    die_before(rig, "remove")
     with pytest.raises(Died):
         rig.update(email, mailboxIds=names(rig, "Archive"))
     assert len(rig.server.view()[b"INBOX"]) == len(rig.server.view()[b"Archive"]) == 1
@@ -638,14 +643,7 @@ def test_a_move_in_two_steps_that_had_not_begun_is_forgotten(tmp_path: Path) -> 
     rig.sync()
     email = rig.email("Hello")
 
-    class Died(BaseException):
-        pass
-
-    def die(name: str) -> None:
-        if name == "copy":
-            raise Died
-
-    rig.source.before = die
+    die_before(rig, "copy")
     with pytest.raises(Died):
         rig.update(email, mailboxIds=names(rig, "Archive"))
     rig.reopen()
