@@ -299,6 +299,11 @@ def test_folders_are_listed_by_a_connection_that_has_changed_none(upstream: Upst
 
 
 def test_a_view_from_before_the_folder_was_replaced_is_opened_anew(upstream: Upstream, tmp_path: Path) -> None:
+    """What Dovecot 2.3 answers in such a view is played by the proxy.
+
+    The real one sometimes takes the new folder's transaction log for a broken one of the old folder ("indexid changed",
+    one time in 30) and starts its index anew without the message: whoever has the folder open does it, not only we.
+    """
     source = upstream.source()
     source.create_folder(None, "Box")
     (answer,) = source.append(b"Box", [new_message(tmp_path, message("old"))])
@@ -307,9 +312,11 @@ def test_a_view_from_before_the_folder_was_replaced_is_opened_anew(upstream: Ups
     upstream.delete(b"Box")
     upstream.create("Box")
     upstream.append(b"Box", message("new"))
+    upstream.through.refuse = [(r"UID STORE 1 \+FLAGS \(.Flagged", "NO [SERVERBUG] Internal error occurred.")]
     with pytest.raises(UpstreamError) as caught:
         source.store(b"Box", old, [1], ["\\Flagged"], [])
     assert caught.value.code == "uidvalidity"
+    upstream.through.refuse = []
     new = source.changes(b"Box", None, list)
     assert [item.flags for item in new.new] == [()]
     assert source.store(b"Box", new.point.uidvalidity, [1], ["\\Flagged"], []) == {1: ("\\Flagged",)}
