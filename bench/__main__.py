@@ -9,9 +9,11 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench import mail
+from bench.live import live, one_change
 from bench.proxy import cpu_seconds, create, private_mb, timed
 from bench.push import push_delays
 from bench.writing import writing
@@ -42,6 +44,10 @@ class Rows(list[Row]):
     def append(self, row: Row) -> None:
         super().append(row)
         print("…", *row, file=sys.stderr, flush=True)
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.append(row)
 
 
 def list_page(client: Client, inbox: str) -> bytes:
@@ -181,33 +187,47 @@ def written(proxy: Proxy, server: Dovecot, rows: list[Row]) -> None:
     mail.fill(server, user, "INBOX", 2000)
     client = create(proxy, "writes", server, user)
     proxy.settled(client.account, 900)
-    for row in writing(server, user, client, inbox_of(client)):
-        rows.append(row)
+    rows.extend(writing(server, user, client, inbox_of(client)))
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def mailboxes(proxy: Proxy, server: Dovecot, rows: list[Row], sizes: list[int]) -> None:
+    """Reading: first syncs, list pages, searches; a worker at rest, and delays of push."""
+    client, _ = account(proxy, server, 2000, rows, tls=True)
+    proxy.settled(client.account, 900)
+    cold(proxy, client, rows)
+    rows.extend(push_delays(proxy, server))
+    for size in sizes:
+        client, inbox = account(proxy, server, size, rows)
+        if size == 20_000:
+            hot(client, inbox, f"{size:,}, while the text index runs", rows)
+        else:
+            searches(proxy, client, size, rows)
+            hot(client, inbox, f"{size:,}", rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--sizes", default="2000,20000,100000", help="mailbox sizes, comma separated")
-    parser.add_argument("--only", choices=["writing"], help="just this part")
+    parser.add_argument("--crowd", default="200,2000,500", help="accounts and streams of the crowd, idle accounts")
+    parser.add_argument("--change", default="50,2000", help="folders of the account with one change, messages in each")
+    parser.add_argument("--only", choices=["writing", "mailboxes", "live", "change"], help="just this part")
     given = parser.parse_args()
-    sizes = [int(size) for size in given.sizes.split(",")] if given.only is None else []
     rows = Rows()
     server, proxy = dovecot.start(), Proxy()
+    parts: dict[str, Callable[[], None]] = {
+        "writing": lambda: written(proxy, server, rows),
+        "mailboxes": lambda: mailboxes(proxy, server, rows, numbers(given.sizes)),
+        "change": lambda: rows.extend(one_change(server, *numbers(given.change))),
+        "live": lambda: rows.extend(live(server, *numbers(given.crowd))),
+    }
     try:
-        if given.only is None:
-            client, _ = account(proxy, server, 2000, rows, tls=True)
-            proxy.settled(client.account, 900)
-            cold(proxy, client, rows)
-            for row in push_delays(proxy, server):
-                rows.append(row)
-        written(proxy, server, rows)
-        for size in sizes:
-            client, inbox = account(proxy, server, size, rows)
-            if size == 20_000:
-                hot(client, inbox, f"{size:,}, while the text index runs", rows)
-            else:
-                searches(proxy, client, size, rows)
-                hot(client, inbox, f"{size:,}", rows)
+        for name, part in parts.items():
+            if given.only in (None, name):
+                part()
     finally:
         width = max((len(row[0]) for row in rows), default=0)
         for what, measured, target in rows:

@@ -35,6 +35,7 @@ first_valid_uid = {uid}
 first_valid_gid = {gid}
 service anvil {{
   chroot =
+  client_limit = 8000
   unix_listener anvil-auth-penalty {{
     mode = 0
   }}
@@ -57,10 +58,10 @@ service imap-login {{
 service imap {{
   process_min_avail = 1
   service_count = 100
-  process_limit = 300
+  process_limit = 3000
 }}
 service auth {{
-  client_limit = 2000
+  client_limit = 8000
 }}
 service imap-urlauth-login {{
   chroot =

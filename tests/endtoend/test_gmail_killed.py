@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from gmail_scene import ALL, DRAFTS, IMPORTANT, INBOX, TRASH, GmailScene
-from relay import Relay
 from scene import View, message
 from test_gmail import draft, upload
 from test_killed_while_writing import end, kill, synced
@@ -16,6 +15,7 @@ from test_killed_while_writing import end, kill, synced
 from jmapplug.testing import gmail_server
 from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.ports import wait_until
+from jmapplug.testing.relay import Relay
 
 STEP = 97
 """Octets between two deaths; with 31 it takes four minutes."""

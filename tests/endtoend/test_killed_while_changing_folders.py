@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from relay import Relay
 from scene import Scene, View, message
 from test_killed_while_writing import end, kill, synced
 
 from jmapplug.testing.ports import wait_until
+from jmapplug.testing.relay import Relay
 
 STEP = 101
 """Octets between two deaths."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from relay import Relay
 from scene import Scene, message
 from test_our_writes import boxes, draft, upload
 
 from jmapplug.testing.ports import running, wait_until
+from jmapplug.testing.relay import Relay
 
 STEP = 31
 """Octets between two deaths; no command is shorter."""

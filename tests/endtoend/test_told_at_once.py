@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hiding import Hiding
 from scene import Scene, message
 
 from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.hiding import Hiding
 from jmapplug.testing.ports import HOST, wait_until
 from jmapplug.testing.proxy import Client, Proxy
 

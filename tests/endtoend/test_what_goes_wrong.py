@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from relay import Relay
 from scene import Scene, View, message
 
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import running, stop, wait_until
 from jmapplug.testing.proxy import Proxy
+from jmapplug.testing.relay import Relay
 
 Make = Callable[[str], Scene]
 MANY = 2_500

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from relay import Relay
+from jmapplug.testing.relay import Relay
 
 
 class Hiding(Relay):
