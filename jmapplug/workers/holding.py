@@ -1,4 +1,4 @@
-"""A pause for which the upstream must be left alone outlives the worker: else every new one would ask at once (wish 12).
+"""A pause for which the upstream must be left alone outlives the worker: else every new one asks at once (wish 12).
 
 Kept in ``own.sqlite3`` when a session is closed, taken up when the next one is opened. Settings that were written
 meanwhile (a new password, or the same one once more) end it: that is what ``seal`` tells.

@@ -30,7 +30,7 @@ PAUSES = {
 }
 """Code → its pause. It never ends before the first one."""
 NAMED_LIMIT = 86_400.0  # seconds; what a server asks for counts up to this
-# Office 365: "Suggested Backoff Time: 178755 milliseconds" (that is the unit where none is told); others: "retry after".
+# Office 365: "Suggested Backoff Time: 178755 milliseconds" (also without that word); others: "retry after 60".
 _NAMED = re.compile(
     r"(backoff time|retry after|(?:try|log ?in) again (?:in|after)|wait(?: for)?)[: ]*"
     r"(\d{1,12})(?: ?(ms|milli|s|m|h))?",

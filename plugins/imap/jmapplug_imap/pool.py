@@ -15,7 +15,7 @@ from typing import TypeVar
 import gevent
 from gevent.event import AsyncResult
 
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap.backoff import Backoff, Logins
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
@@ -148,6 +148,11 @@ class Pool:
         self._logins.take()
         try:
             connection = self._connect()
+        except AuthenticationError as error:
+            # Whichever connection it was to be: no other one would be let in.
+            self._first.failed(error)
+            self._further.failed(error)
+            raise
         except UpstreamError as error:
             memory.failed(error)
             raise

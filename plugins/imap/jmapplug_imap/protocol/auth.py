@@ -155,6 +155,11 @@ def _hidden(username: str, secret: str) -> list[str]:
     return sorted({form for form in (*forms, *encoded) if form}, key=len, reverse=True)
 
 
+def without_secrets(text: str, credentials: Credentials) -> str:
+    """A server's text that may echo what it was logged in with."""
+    return _scrub(text, _hidden(credentials.username, credentials.password or ""))
+
+
 def _scrub(text: str, hidden: Sequence[str]) -> str:
     for form in hidden:
         text = text.replace(form, "…")
