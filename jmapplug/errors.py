@@ -27,17 +27,21 @@ class UpstreamError(JmapplugError):
     """The upstream refused, broke off or is away. ``str(error)`` is fit for an operator and holds no secret.
 
     ``code`` is the upstream's response code in lower case where it gave one ("overquota", "authenticationfailed");
-    ``temporary`` says whether trying again can help.
+    ``temporary`` says whether trying again can help. ``retry_after``: seconds for which the upstream is not asked
+    again, by whomever; None where nobody knows.
     """
 
-    def __init__(self, message: str, *, code: str | None = None, temporary: bool = True) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, temporary: bool = True, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.temporary = temporary
+        self.retry_after = retry_after
 
 
 class AuthenticationError(UpstreamError):
     """The upstream does not take these credentials: no retry storm, the account says so (wish 12)."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="authenticationfailed", temporary=False)
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message, code="authenticationfailed", temporary=False, retry_after=retry_after)

@@ -16,7 +16,10 @@ from jmapplug.backends.submission import SubmissionSource
 class Session(Protocol):
     """One account's open upstream. Sources are properties that are None where this session has none.
 
-    ``known`` is False while nobody can say yet what the upstream offers (it was never reached).
+    ``known`` is False while nobody can say yet what the upstream offers (it was never reached). A session may also
+    have ``held``: the UpstreamError that every call would raise now, because the upstream must be left alone for
+    ``retry_after`` seconds, None where it may be asked; and ``hold(error, seconds)``: begin with such a pause, which an
+    earlier session of the same settings was in. Its mail source may have ``alerts``: texts for the operator.
     """
 
     @property

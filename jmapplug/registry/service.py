@@ -156,7 +156,10 @@ class Registry:
             _remove_tree(left)
 
     def open(self, header: Header) -> Header:
-        """``{accountid}`` → ``{accountid, email, type, settings (decrypted), pool}``. Raises NotFound."""
+        """``{accountid}`` → ``{accountid, email, type, settings (decrypted), pool, seal}``. Raises NotFound.
+
+        ``seal``: as in :meth:`pool`.
+        """
         row = self._row(header)
         return {
             "accountid": row["accountid"],
@@ -164,6 +167,7 @@ class Registry:
             "type": row["type"],
             "settings": self._shelf.settings(row),
             "pool": row["poolid"],
+            "seal": _seal(row),
         }
 
     def pool(self, header: Header) -> Header:
@@ -181,8 +185,7 @@ class Registry:
         if not rows:
             raise NotFound("not found")
         rows.sort(key=lambda row: row["accountid"] != accountid)
-        seal = hashlib.sha256(rows[0]["settings"].encode()).hexdigest()[:16]
-        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows], "seal": seal}
+        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows], "seal": _seal(rows[0])}
 
     # --- reports
 
@@ -270,8 +273,8 @@ class Registry:
         given = self._shelf.settings(row) | {"password": str(header["password"])}
         sealed = self._shelf.sealed(row["accountid"], row["type"], given)
         self._change(row["accountid"], {"settings": sealed})
-        if self._report_of(row).get("error"):
-            self._restart_worker(row["accountid"])
+        # It may be pausing, for an hour even, because of the old one: what it reports can be some seconds old.
+        self._restart_worker(row["accountid"])
         return {}
 
     # --- counters
@@ -311,6 +314,11 @@ class Registry:
     def close(self) -> None:
         self.flush()
         self._db.close()
+
+
+def _seal(row: Row) -> str:
+    """Another text after every write of the settings (secrets are sealed with a fresh nonce)."""
+    return hashlib.sha256(row["settings"].encode()).hexdigest()[:16]
 
 
 def _pool_of(records: Records, accountid: Any) -> str:

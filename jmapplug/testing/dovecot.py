@@ -92,7 +92,7 @@ userdb {{
 }}
 mail_location = {format}:~/{format}
 mail_fsync = never
-mail_max_userip_connections = 100
+mail_max_userip_connections = {connections}
 mail_plugins = acl quota
 protocol imap {{
   mail_plugins = $mail_plugins imap_acl imap_zlib imap_quota
@@ -282,10 +282,16 @@ def _submission_parts(port: int, smtp: int) -> dict[str, str]:
     return {"submission_protocol": " submission", "submission_service": service}
 
 
-def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_port: int | None = None) -> Dovecot:
+def start(
+    format_: str = "sdbox",
+    separator: str = "/",
+    prefix: str = "",
+    smtp_port: int | None = None,
+    connections: int = 100,
+) -> Dovecot:
     """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited).
 
-    ``smtp_port``: see :class:`Dovecot`; None: a free one.
+    ``smtp_port``: see :class:`Dovecot`; None: a free one. ``connections``: so many a user may have from one address.
     """
     binary = _binary()
     assert binary, "dovecot is not installed"
@@ -302,7 +308,7 @@ def start(format_: str = "sdbox", separator: str = "/", prefix: str = "", smtp_p
         CONFIG.format(
             folder=folder, run=folder / "run", host=HOST, imap=imap, imaps=imaps, lmtp=lmtp, user=user, group=group,
             uid=uid, gid=gid, password=PASSWORD, format=format_, separator=separator, prefix=prefix, domain=DOMAIN,
-            smtp=smtp, quota=QUOTA, small=SMALL_QUOTA, **parts,
+            smtp=smtp, quota=QUOTA, small=SMALL_QUOTA, connections=connections, **parts,
         )
     )  # fmt: skip
     command = [binary, "-c", str(config)]

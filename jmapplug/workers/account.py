@@ -22,6 +22,7 @@ from jmapplug.jmap.methods import Args, Limits, Reply
 from jmapplug.plugins import Plugins
 from jmapplug.store.account import Store
 from jmapplug.store.blobs import BlobRef
+from jmapplug.workers import holding
 from jmapplug.workers.errors import WorkerUnavailable
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ class Account:
     def refresh(self, record: dict[str, Any]) -> None:
         """Take settings that may have changed (a healed password); the session is opened again if they have."""
         if record != self.record:
-            self._take(record)
             self.close_session()
+            self._take(record)
 
     # --- upstream
 
@@ -131,7 +132,9 @@ class Account:
         if self._session is None:
             with self._opening:
                 if self._session is None:
-                    self._session = self.backend.open(self.settings, self.email)
+                    session = self.backend.open(self.settings, self.email)
+                    holding.resume(self.store, session, self._seal)
+                    self._session = session
         return self._session
 
     def mail_source(self) -> MailSource:
@@ -203,6 +206,20 @@ class Account:
         source = getattr(self._session, "mail", None)
         return getattr(source, "connections", None)
 
+    @property
+    def held(self) -> UpstreamError | None:
+        """Why the upstream is not asked anything now (``retry_after``: for how long); None where it may be."""
+        return holding.held(self._session)
+
+    @property
+    def alerts(self) -> list[str]:
+        """What the upstream wanted a person to see, the newest last. For the operator alone."""
+        return list(getattr(getattr(self._session, "mail", None), "alerts", ()))
+
+    @property
+    def _seal(self) -> str:
+        return str(self.record.get("seal") or "")
+
     def info(self) -> AccountInfo:
         return AccountInfo(self.id, self.email, self.type, frozenset(self.offers()), facts=self.facts)
 
@@ -210,6 +227,7 @@ class Account:
         session, self._session = self._session, None
         if session is not None:
             try:
+                holding.keep(self.store, session, self._seal)
                 session.close()
             except Exception:
                 log.exception("closing the session of %s failed", self.id)

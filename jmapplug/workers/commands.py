@@ -93,10 +93,13 @@ def setup(worker: Worker, request: Request) -> Answer:
 
 
 def status(worker: Worker, request: Request) -> Answer:
-    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections"}`` (to the mail server). No network."""
+    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections", "alerts"}``. No network.
+
+    ``connections``: to the mail server; ``alerts``: what that server wanted a person to see, the newest last.
+    """
     server = worker.server
     more = {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
-    return worker.loop.status() | more | {"connections": worker.account.connections}
+    return worker.loop.status() | more | {"connections": worker.account.connections, "alerts": worker.account.alerts}
 
 
 def blob(worker: Worker, request: Request) -> Answer:

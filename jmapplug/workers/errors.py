@@ -62,11 +62,15 @@ def _request_error(body: Wire) -> RequestError:
 _TABLE: dict[str, _Row] = {
     "notFound": (NotFound, _text, lambda b: NotFound(b["m"])),
     "conflict": (Conflict, _text, lambda b: Conflict(b["m"])),
-    "authentication": (AuthenticationError, _text, lambda b: AuthenticationError(b["m"])),
+    "authentication": (
+        AuthenticationError,
+        lambda e: {"m": str(e), "r": e.retry_after},
+        lambda b: AuthenticationError(b["m"], retry_after=b["r"]),
+    ),
     "upstream": (
         UpstreamError,
-        lambda e: {"m": str(e), "c": e.code, "t": e.temporary},
-        lambda b: UpstreamError(b["m"], code=b["c"], temporary=b["t"]),
+        lambda e: {"m": str(e), "c": e.code, "t": e.temporary, "r": e.retry_after},
+        lambda b: UpstreamError(b["m"], code=b["c"], temporary=b["t"], retry_after=b["r"]),
     ),
     "setup": (SetupError, lambda e: {"m": str(e), "f": e.field}, lambda b: SetupError(b["f"], b["m"])),
     "setting": (SettingError, _text, lambda b: SettingError(b["m"])),

@@ -46,10 +46,11 @@ WORDS = {
     "unavailable": "The mail server is not available for the moment",
     "inuse": "The mail server says that the mailbox is in use elsewhere",
     "limit": "The mail server allows us no more for the moment",
+    "throttled": "The mail server wants fewer requests or connections for a while",
     "overquota": "The mailbox is full",
     "contactadmin": "The mail server wants its administrator to be asked",
 }
-"""RFC 5530 code → what an operator reads before the server's own words."""
+"""RFC 5530 code ("throttled" is ours) → what an operator reads before the server's own words."""
 
 
 def in_words(error: UpstreamError) -> str:
@@ -89,6 +90,7 @@ class Line:
         self._refused = False
         self._set_up = False
         self._due = Event()
+        self._well = Event()
 
     # --- what commands ask for
 
@@ -122,7 +124,7 @@ class Line:
                 self._wait()
             except UpstreamError as error:
                 self._failed(error)
-                self._pause(pause_after(self._failures, self._refused))
+                self._pause(max(pause_after(self._failures, self._refused), error.retry_after or 0.0))
                 if self._refused:
                     self._on_refused()
             except Exception:
@@ -144,9 +146,11 @@ class Line:
                 return
 
     def _pause(self, seconds: float) -> None:
+        """Wait, or until a pass that somebody asked for has shown that upstream is well again."""
         self.retry_at = time.monotonic() + seconds
+        self._well.clear()
         try:
-            gevent.sleep(seconds)
+            self._well.wait(seconds)
         finally:
             self.retry_at = None
 
@@ -160,6 +164,7 @@ class Line:
         self.last_sync = time.time()
         self._failures = 0
         self._due.set()
+        self._well.set()
         self._on_pass()
 
     def _noting(self, step: Callable[[], None]) -> None:
@@ -194,7 +199,8 @@ class Line:
             except UpstreamError as error:
                 failures += 1
                 log.info("background work: %s", error)
-                gevent.sleep(pause_after(failures, isinstance(error, AuthenticationError)))
+                pause = pause_after(failures, isinstance(error, AuthenticationError))
+                gevent.sleep(max(pause, error.retry_after or 0.0))
                 continue
             except Exception:
                 failures += 1
@@ -228,10 +234,13 @@ class SyncLoop:
         refresh: Callable[[], None],
         offers: Callable[[], list[str]],
         facts: Callable[[], dict[str, dict[str, Any]]] = dict,
+        held: Callable[[], UpstreamError | None] = lambda: None,
     ) -> None:
+        """``held``: why the upstream must be left alone now, whoever met that first."""
         self._report = report
         self._offers = offers
         self._facts = facts
+        self._held = held
         self._news = Event()
         self._greenlets: list[Any] = []
         self._trimmed = False
@@ -279,6 +288,10 @@ class SyncLoop:
         lines = self.lines.values()
         synced = [line.last_sync for line in lines]
         retries = [line.retry_at - time.monotonic() for line in lines if line.retry_at is not None]
+        held = self._held()
+        asked = in_words(held) if held is not None else None
+        if not retries and held is not None:
+            retries = [held.retry_after or 0.0]
         return {
             "folders": sum(int(one.get("folders", 0)) for one in each.values()),
             "messages": sum(int(one.get("messages", 0)) for one in each.values()),
@@ -286,7 +299,7 @@ class SyncLoop:
             "unindexed": sum(int(one.get("unindexed", 0)) for one in each.values()),
             "phase": next((one["phase"] for one in each.values() if one.get("phase")), "idle"),
             "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
-            "error": next((line.error for line in lines if line.error), None),
+            "error": next((line.error for line in lines if line.error), asked),
             "watching": next((one["watching"] for one in each.values() if one.get("watching")), None),
             "next_retry": round(max(0.0, min(retries)), 1) if retries else None,
             "offers": self._offers(),

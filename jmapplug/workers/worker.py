@@ -59,6 +59,7 @@ class Worker:
             self._refresh,
             self.account.reported_offers,
             lambda: self.account.facts,
+            lambda: self.account.held,
         )
 
     def account_for(self, account_id: str) -> Account | None:

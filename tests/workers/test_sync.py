@@ -194,6 +194,44 @@ def test_the_loop_backs_off_asks_for_better_credentials_and_goes_on(service, bus
     assert line.error is None
 
 
+def test_a_pass_that_failed_is_not_tried_again_before_the_time_that_upstream_names(service, busy, run, monkeypatch):
+    """Wish 12."""
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
+    service.error = UpstreamError("Suggested Backoff Time: 178755", code="throttled")
+    monkeypatch.setattr(Service, "_enter", noting(178.7))
+    run(loop.lines["urn"].run)
+    until(lambda: loop.status()["next_retry"] is not None)
+    assert 170 < loop.status()["next_retry"] <= 178.7
+    assert "fewer requests" in loop.status()["error"]
+    # Somebody asks, and upstream is well again: nobody waits for the end of the pause.
+    monkeypatch.setattr(Service, "_enter", noting(None))
+    passes = service.log.count("sync")
+    loop.sync()
+    until(lambda: loop.status()["next_retry"] is None)
+    until(lambda: service.log.count("sync") > passes)
+
+
+def noting(seconds):
+    """A service's work that fails with a pause, or does not."""
+
+    def enter(self, what):
+        self.log.append(what)
+        if seconds is not None:
+            raise UpstreamError("slow down", code="throttled", retry_after=seconds)
+
+    return enter
+
+
+def test_status_tells_of_a_pause_that_a_request_has_met_before_any_pass(service, busy):
+    held = [UpstreamError("slow down", code="throttled", retry_after=40.04)]
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list, held=lambda: held[0])
+    loop.sync()
+    status = loop.status()
+    assert status["next_retry"] == 40.0 and status["error"].endswith("for a while: slow down")
+    held[0] = None
+    assert (loop.status()["next_retry"], loop.status()["error"]) == (None, None)
+
+
 def test_a_defect_in_a_pass_does_not_end_synchronisation(line, service, run, monkeypatch):
     monkeypatch.setattr(sync_module, "pause_after", lambda *args: 0)
     service.error = KeyError("defect")

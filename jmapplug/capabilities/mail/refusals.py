@@ -14,6 +14,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "overquota": ("overQuota", "The mail server says that the account is over quota."),
     "toobig": ("tooLarge", "The mail server says that this is too large."),
     "limit": ("rateLimit", "The mail server limits how much may be done; try again later."),
+    "throttled": ("rateLimit", "The mail server limits how much may be done; try again later."),
     "alreadyexists": ("alreadyExists", "It exists already."),
     "cannot": ("invalidProperties", "The mail server cannot store this."),
     "trycreate": ("notFound", "The folder does not exist on the mail server."),

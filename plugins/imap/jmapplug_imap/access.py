@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -11,15 +12,21 @@ from gevent.lock import BoundedSemaphore
 
 from jmapplug.backends import Features
 from jmapplug.errors import UpstreamError
+from jmapplug_imap.backoff import Backoff
 from jmapplug_imap.names import to_wire
 from jmapplug_imap.pool import Pool
 from jmapplug_imap.protocol.commands import Mailbox
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
+from jmapplug_imap.protocol.refusals import WAIT_CODES
 from jmapplug_imap.protocol.responses import MailboxStatus
 from jmapplug_imap.protocol.selecting import Selected
 
+log = logging.getLogger("jmapplug.imap")
+
 T = TypeVar("T")
+ALERTS = 5
+"""So many of the server's last alerts are kept."""
 OUTDATED = frozenset({"expungeissued", "serverbug"})
 """What servers answer in a view of a folder that was expunged, or deleted and made again (Dovecot 2.3), elsewhere."""
 SLICE = 0.004
@@ -57,6 +64,10 @@ class Access:
         """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
         self.notify_breaks = 0
         """How many connections in a row broke soon after NOTIFY was set."""
+        self.alerts: tuple[str, ...] = ()
+        """What the server wanted a person to see (RFC 9051 §7.1 ALERT), each text once, the newest last."""
+        self._refused: dict[bytes, Backoff] = {}
+        """Folders that the server does not open for the moment."""
         self._features: Features | None = None
         self._asking = BoundedSemaphore()
 
@@ -158,22 +169,34 @@ class Access:
     def forget(self, key: bytes) -> None:
         """The folder has gone or has another name now."""
         self.validity.pop(key, None)
+        self._refused.pop(key, None)
 
     def select(
         self, connection: Connection, key: bytes, *, read_only: bool, qresync: tuple[int, int] | None = None
     ) -> Selected:
-        """SELECT or EXAMINE, with CONDSTORE where the server has it. Raises FolderRefused."""
+        """SELECT or EXAMINE, with CONDSTORE where the server has it. Raises FolderRefused.
+
+        A folder that is in use elsewhere, or not available, is left alone for a while: nobody asks for it again.
+        """
+        if (memory := self._refused.get(key)) is not None and (held := memory.error) is not None:
+            raise _refusal(held)
         try:
-            return connection.select(
+            selected = connection.select(
                 to_wire(connection, key), read_only=read_only, condstore=connection.has("CONDSTORE"), qresync=qresync
             )
         except CommandNo as error:
-            raise FolderRefused(str(error), code=error.code, temporary=error.temporary) from error
+            if error.code in WAIT_CODES:
+                self._refused.setdefault(key, Backoff()).failed(error)
+            raise _refusal(error) from error
+        self._refused.pop(key, None)
+        return selected
 
     def _prepared(self, connect: Callable[[], Connection]) -> Connection:
         try:
             return self._learned(connect())
-        except _ProbeBroken:
+        except _ProbeBroken as error:
+            if error.code in WAIT_CODES:
+                raise
             # A server that let us in and then broke is not one that is away: once more is no storm.
             return self._learned(connect())
 
@@ -182,6 +205,9 @@ class Access:
 
         account at once (it takes two index locks in opposite order: EDEADLK): one asks, the others wait.
         """
+        for text in connection.alerts:
+            self._heed(text)
+        connection.on_alert = self._heed
         try:
             with self._asking:
                 self.capabilities = connection.capabilities
@@ -193,6 +219,17 @@ class Access:
                 raise _ProbeBroken(str(error), code=error.code, temporary=error.temporary) from error
             raise
         return connection
+
+    def _heed(self, text: str) -> None:
+        if text not in self.alerts:
+            log.warning("the mail server wants a person to know: %s", text)
+        self.alerts = (*(each for each in self.alerts if each != text), text)[-ALERTS:]
+
+
+def _refusal(error: UpstreamError) -> FolderRefused:
+    refused = FolderRefused(str(error), code=error.code, temporary=error.temporary)
+    refused.retry_after = error.retry_after
+    return refused
 
 
 def paced(rows: Iterable[T], background: bool = True) -> Iterator[T]:

@@ -24,6 +24,7 @@ from jmapplug_imap.protocol.commands import Command, Mailbox, Part, Upload
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.errors import CommandError, CommandNo
+from jmapplug_imap.protocol.refusals import WAIT_CODES
 from jmapplug_imap.protocol.uidplus import append_uid
 
 MESSAGES = 100  # in one command
@@ -46,6 +47,10 @@ class Appending:
         """See MailSource.append."""
         answers: list[Appended] = []
         for batch in self._batches(messages):
+            last = answers[-1].error if answers else None
+            if last is not None and last.code in WAIT_CODES:  # the server wants no more now
+                answers += [Appended(error=last)] * len(batch)
+                continue
             try:
                 answers += self._batch(key, batch)
             except UpstreamError as error:
@@ -80,6 +85,8 @@ class Appending:
         except CommandError as error:
             if error.code in GONE:
                 raise
+            if error.code in WAIT_CODES:
+                return [Appended(error=error)] * len(batch)
             if len(batch) == 1:
                 return [Appended(error=error)]
         except UpstreamError as error:

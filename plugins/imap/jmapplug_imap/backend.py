@@ -12,6 +12,7 @@ from jmapplug.backends import MailSource, QuotaSource, SieveSource, SubmissionSo
 from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
 from jmapplug_imap import discovery, preload, sieve
 from jmapplug_imap.connecting import connect
+from jmapplug_imap.managesieve import ManageSieve
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.settings import PUBLIC, SECRETS, ImapSettings
 from jmapplug_imap.source import ImapSource
@@ -31,12 +32,28 @@ class ImapSession:
         self._submission = SmtpSource(settings, email) if settings.smtpHost else None
         self._sieve: sieve.Sieve | None = None
         if settings.sieveHost and settings.sievePort:
-            self._sieve = sieve.Sieve(lambda: sieve.connect_sieve(settings, email))
+            self._sieve = sieve.Sieve(lambda: self._connect_sieve(settings, email))
 
     @property
     def known(self) -> bool:
         """Whether the server was reached once, so that its capabilities are known."""
         return self._mail.known
+
+    @property
+    def held(self) -> UpstreamError | None:
+        """See backends.Session: what the IMAP server has asked for."""
+        return self._mail.held
+
+    def hold(self, error: UpstreamError, seconds: float) -> None:
+        """See backends.Session."""
+        self._mail.hold(error, seconds)
+
+    def _connect_sieve(self, settings: ImapSettings, email: str) -> ManageSieve:
+        # The same credentials: refused there, they are not tried here, too.
+        held = self.held
+        if isinstance(held, AuthenticationError):
+            raise held
+        return sieve.connect_sieve(settings, email)
 
     @property
     def mail(self) -> MailSource | None:

@@ -24,6 +24,7 @@ from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.lexer import LiteralStart
+from jmapplug_imap.protocol.refusals import WAIT_CODES
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -188,6 +189,8 @@ class Contents:
             raise
         except (CommandNo, CommandBad, ConnectionBroken) as error:
             self._access.pool.check()  # the server itself is away: nothing to take apart
+            if error.code in WAIT_CODES:
+                raise
             found |= apart.take([uid for uid in sorted(wanted) if uid not in found], error)
         else:
             for uid in sorted(damaged - found.keys()):
@@ -310,6 +313,8 @@ class _Apart(Generic[T]):
 
     def _failed(self, error: UpstreamError) -> None:
         self._access.pool.check()
+        if error.code in WAIT_CODES:
+            raise error
         self._error = error
         self._failures += 1
         if self._failures > FAILURES_MAX:

@@ -15,10 +15,11 @@ from typing import TypeVar
 import gevent
 from gevent.event import AsyncResult
 
-from jmapplug.errors import UpstreamError
-from jmapplug_imap.backoff import Backoff
+from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug_imap.backoff import Backoff, Logins
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
+from jmapplug_imap.protocol.refusals import THROTTLED, WAIT_CODES
 
 T = TypeVar("T")
 QUEUE_DEADLINE = 120.0  # seconds to wait for a lane
@@ -50,12 +51,15 @@ class Pool:
     def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.monotonic) -> None:
         self._connect = connect
         self._clock = clock
-        self._backoff = Backoff(clock)
+        # Being refused a connection beside a good one says nothing of the day when that one is gone.
+        self._first, self._further, self._asking = Backoff(clock), Backoff(clock), Backoff(clock)
+        self._logins = Logins(clock)
         self._sync, self._interactive = Lane("sync"), Lane("interactive")
         self._waiting: tuple[deque[AsyncResult], deque[AsyncResult]] = (deque(), deque())  # interactive, background
         self._closed = False
         self.round_trips_before = 0  # of connections that are gone
         self.bytes_in_before = 0  # octets received on connections that are gone
+        self.background_in = 0  # octets received by background work
         self.opened = 0
 
     @property
@@ -75,22 +79,29 @@ class Pool:
         lanes = (self._sync, self._interactive)
         return self.bytes_in_before + sum(lane.connection.bytes_in for lane in lanes if lane.connection)
 
+    @property
+    def held(self) -> UpstreamError | None:
+        """Why, and for how long (``retry_after``), the server is not asked anything now; None where it may be."""
+        return self._asking.error or (None if self._has_good else self._first.error)
+
     def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
         """``work(connection)`` on a lane. With ``retry`` it must be safe to repeat, once, on a new connection.
 
         Raises what ``work`` raises, ConnectionBroken when the second connection breaks too, UpstreamError when none can
-        be had. After any error but a plain NO or BAD the connection is dropped: half an answer may still be in it.
+        be had or the server wants to be left alone. After any error but a plain NO or BAD the connection is dropped:
+        half an answer may still be in it.
         """
+        self._asking.check()
         lane = self._acquire(background)
         if lane is self._interactive and lane.connection is None and not self._opens(lane):
             lane = self._acquire(background=True)
         try:
             try:
-                return self._once(lane, work)
+                return self._once(lane, work, background)
             except ConnectionBroken:
                 if self._closed or not retry:
                     raise
-                return self._once(lane, work)
+                return self._once(lane, work, background)
         finally:
             self._release(lane)
 
@@ -114,22 +125,51 @@ class Pool:
                 self._release(lane)
 
     def check(self) -> None:
-        """Raises the last connect's error while its back-off lasts, or when the pool is closed."""
+        """Raises the server's last word while it must be left alone, or when the pool is closed."""
         if self._closed:
             raise UpstreamError("this account's session is closed", temporary=False)
-        self._backoff.check()
+        if (error := self.held) is not None:
+            raise error
+
+    def hold(self, error: UpstreamError, seconds: float) -> None:
+        """Do not connect for so long: an earlier session's pause is not over."""
+        self._first.hold(error, seconds)
+
+    def broke(self, error: ConnectionBroken) -> None:
+        """A connection has ended. Where the server said why, it is not asked for another one in haste."""
+        if error.code in WAIT_CODES:
+            self._connecting.failed(error)
 
     def connect(self) -> Connection:
         """A new connection outside the lanes, under the same back-off. The caller closes it."""
         self.check()
+        memory = self._connecting
+        memory.check()
+        self._logins.take()
         try:
             connection = self._connect()
-        except UpstreamError as error:
-            self._backoff.failed(error)
+        except AuthenticationError as error:
+            # Whichever connection it was to be: no other one would be let in.
+            self._first.failed(error)
+            self._further.failed(error)
             raise
-        self._backoff.succeeded()
+        except UpstreamError as error:
+            memory.failed(error)
+            raise
+        memory.succeeded()
         self.opened += 1
         return connection
+
+    @property
+    def _has_good(self) -> bool:
+        return any(
+            lane.connection is not None and not lane.connection.broken for lane in (self._sync, self._interactive)
+        )
+
+    @property
+    def _connecting(self) -> Backoff:
+        """The memory of connects like the next one would be."""
+        return self._further if self._has_good else self._first
 
     def close(self) -> None:
         """Close every connection; who waits gets an UpstreamError."""
@@ -156,19 +196,27 @@ class Pool:
         lane.used_at = self._clock()
         return True
 
-    def _once(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+    def _once(self, lane: Lane, work: Callable[[Connection], T], background: bool = False) -> T:
         connection = self._alive(lane)
+        before = connection.bytes_in
         try:
             result = work(connection)
         except (CommandNo, CommandBad) as error:
             lane.used_at = self._clock()
             if error.code == "serverbug":  # what it thinks that is open need not be there any more
                 self._forget(lane)
+            elif error.code == THROTTLED:
+                self._asking.failed(error)
             raise
-        except BaseException:
+        except BaseException as error:
             self._forget(lane)
+            if isinstance(error, ConnectionBroken):
+                self.broke(error)
             raise
+        finally:
+            self.background_in += connection.bytes_in - before if background else 0
         lane.used_at = self._clock()
+        self._asking.succeeded()
         return result
 
     def _alive(self, lane: Lane) -> Connection:

@@ -19,6 +19,7 @@ from jmapplug.backends import (
     SyncPoint,
     Views,
 )  # fmt: skip
+from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
 from jmapplug_imap.appending import Appending
 from jmapplug_imap.connecting import connect
@@ -84,6 +85,20 @@ class ImapSource:
     def connections(self) -> int:
         """How many connections are open, watches included."""
         return self._access.pool.open + sum(watch.connected for watch in self._watches)
+
+    @property
+    def held(self) -> UpstreamError | None:
+        """Why the server is not asked anything now, with the seconds left; None where it may be."""
+        return self._access.pool.held
+
+    def hold(self, error: UpstreamError, seconds: float) -> None:
+        """Do not connect for so long: an earlier session's pause is not over."""
+        self._access.pool.hold(error, seconds)
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """What the server wanted a person to see, the newest last."""
+        return self._access.alerts
 
     def folders(self) -> list[Folder]:
         return self._folders.folders()

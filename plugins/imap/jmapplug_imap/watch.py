@@ -87,9 +87,10 @@ class ImapWatch:
             return None
         try:
             return self._notified(connection, left) if self.how == "notify" else self._idled(connection, left)
-        except ConnectionBroken:
+        except ConnectionBroken as error:
             if self.closed:
                 return None
+            self._access.pool.broke(error)
             self._broke()
             raise
         except BaseException:

@@ -213,31 +213,39 @@ def test_a_failed_connect_is_not_repeated_before_its_time() -> None:
         with pytest.raises(UpstreamError):
             lanes.run(lambda c: None)
     assert maker.tries == 1
-    clock.now += backoff.FIRST
+    clock.now += backoff.USUAL.first
     with pytest.raises(UpstreamError):
         lanes.run(lambda c: None)
     assert maker.tries == 2
     maker.error = None
-    clock.now += backoff.LONGEST
+    clock.now += backoff.USUAL.longest
     assert lanes.run(lambda c: "up") == "up"
 
 
 @pytest.mark.parametrize(
     ("error", "least", "most"),
     [
-        (UpstreamError("down"), 0.1, backoff.FIRST),
-        (AuthenticationError("no"), backoff.REFUSED, backoff.REFUSED),
+        (UpstreamError("down"), 0.1, 0.5),
+        (AuthenticationError("no"), 60, 60),
         (UpstreamError("slow down", code="limit"), 30, 30),
-        (UpstreamError("Account exceeded. Suggested Backoff Time: 178755"), 178, 179),
-        (UpstreamError("Suggested Backoff Time: 999999999"), 3600, 3600),
+        (UpstreamError("slow down", code="throttled"), 30, 30),
+        (UpstreamError("down", code="UNAVAILABLE"), 5, 5),
+        (UpstreamError("in use", code="inuse"), 5, 5),
+        (UpstreamError("Account exceeded. Suggested Backoff Time: 178755"), 178.7, 178.8),
+        (UpstreamError("Suggested Backoff Time: 178755 milliseconds"), 178.7, 178.8),
+        (UpstreamError("Suggested Backoff Time: 999999999"), 86_400, 86_400),
+        (UpstreamError("Rate limit hit, retry after 90 seconds", code="throttled"), 90, 90),
+        (UpstreamError("Please try again in 15 minutes", code="unavailable"), 900, 900),
+        (AuthenticationError("wait 2 hours"), 7200, 7200),
     ],
 )
 def test_the_pause_follows_what_the_server_says(error: UpstreamError, least: float, most: float) -> None:
     memory = Backoff(Clock())
     memory.failed(error)
     assert least <= memory.delay <= most
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         memory.check()
+    assert caught.value.retry_after == pytest.approx(error.retry_after) == pytest.approx(memory.delay)
     memory.succeeded()
     memory.check()
     assert memory.delay == 0
@@ -249,7 +257,108 @@ def test_pauses_grow_and_end_growing() -> None:
     for _ in range(40):
         memory.failed(UpstreamError("down"))
         delays.append(memory.delay)
-    assert delays[3] > delays[0] and max(delays) <= backoff.LONGEST and delays[-1] >= backoff.LONGEST * 0.8
+    assert delays[3] > delays[0] and max(delays) <= 60 and delays[-1] >= 48
+
+
+def test_refused_credentials_are_tried_once_a_minute_and_then_ever_more_rarely_up_to_an_hour() -> None:
+    """Wish 12."""
+    clock = Clock()
+    memory, tries = Backoff(clock), []
+    for _ in range(9):
+        memory.failed(AuthenticationError("no"))
+        tries.append(memory.delay)
+        clock.now += memory.delay
+    assert tries[0] == 60 and min(tries) == 60 and 2_880 <= tries[-1] <= 3_600
+    memory.succeeded()
+    memory.failed(AuthenticationError("no"))
+    assert memory.delay == 60
+
+
+def test_being_refused_a_second_connection_does_not_hold_up_the_first() -> None:
+    """Wish 11: a server with room for one; ten refusals later the one that broke is made anew at once."""
+    maker, clock = Maker(), Clock()
+    lanes = Pool(maker, clock)
+    lanes.run(lambda c: None, True)
+    maker.error = UpstreamError("Maximum number of connections exceeded", code="throttled")
+    for _ in range(10):
+        with pytest.raises(UpstreamError):
+            lanes.connect()
+        clock.now += 1_000
+    lanes.check()
+    assert lanes.held is None
+    maker.error, maker.made[0].broken = None, True
+    assert lanes.run(lambda c: c, True) is maker.made[1]
+
+
+def test_a_throttled_command_holds_everything_until_its_time_whoever_asks() -> None:
+    """Wish 12: a request does not shorten the pause, and costs the server nothing."""
+    maker, clock = Maker(), Clock()
+    lanes = Pool(maker, clock)
+    asked: list[Any] = []
+
+    def throttled(connection: Any) -> None:
+        asked.append(connection)
+        raise CommandNo("Suggested Backoff Time: 178755", code="throttled")
+
+    with pytest.raises(CommandNo) as caught:
+        lanes.run(throttled, True)
+    assert 178.7 < (caught.value.retry_after or 0) < 178.8
+    for passed in (0.0, 100.0, 78.0):
+        clock.now += passed
+        for background in (True, False):
+            with pytest.raises(UpstreamError) as held:
+                lanes.run(throttled, background)
+            assert held.value.code == "throttled"
+    assert len(asked) == 1 and maker.tries == 1 and lanes.held is not None
+    clock.now += 1
+    assert lanes.held is None
+    assert lanes.run(lambda c: "well") == "well" and not maker.made[0].closed
+
+
+def test_a_goodbye_with_a_reason_is_not_answered_by_connecting_again() -> None:
+    """Wish 12."""
+    maker, clock = Maker(), Clock()
+    lanes = Pool(maker, clock)
+
+    def goodbye(connection: Any) -> None:
+        raise ConnectionBroken("the server says goodbye: too many connections", code="throttled")
+
+    for _ in range(5):
+        with pytest.raises(UpstreamError):
+            lanes.run(goodbye)
+    assert maker.tries == 1
+    clock.now += 31
+    assert lanes.run(lambda c: "well") == "well" and maker.tries == 2
+
+
+def test_a_server_that_lets_us_in_and_hangs_up_is_not_stormed() -> None:
+    """Wish 12: 402 tries in a second were seen."""
+    maker, clock = Maker(), Clock()
+    lanes = Pool(maker, clock)
+
+    def hung_up(connection: Any) -> None:
+        raise ConnectionBroken("gone")
+
+    for _ in range(400):
+        with pytest.raises(UpstreamError):
+            lanes.run(hung_up)
+    assert maker.tries == backoff.BURST
+    clock.now += 60
+    for _ in range(400):
+        with pytest.raises(UpstreamError):
+            lanes.run(hung_up)
+    assert maker.tries == backoff.BURST + 60 / backoff.REFILL
+
+
+def test_the_octets_of_background_work_are_counted_apart() -> None:
+    lanes = Pool(Maker())
+
+    def read(connection: Any) -> None:
+        connection.bytes_in += 1_000
+
+    lanes.run(read, True)
+    lanes.run(read, False)
+    assert lanes.background_in == 1_000
 
 
 def test_each_connection_is_visited_when_its_user_is_done_with_it() -> None:

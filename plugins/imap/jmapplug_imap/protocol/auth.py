@@ -12,6 +12,7 @@ import msgspec
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap.protocol.commands import Astring, Command, Part
 from jmapplug_imap.protocol.errors import CommandBad, CommandError, CommandNo, ConnectionBroken
+from jmapplug_imap.protocol.refusals import THROTTLED, advice, only_oauth
 
 if TYPE_CHECKING:
     from jmapplug_imap.protocol.connection import Result
@@ -67,8 +68,9 @@ MECHANISMS = (
 
 # RFC 5530: the credentials may well be right.
 NOT_THE_CREDENTIALS = frozenset({
-    "unavailable", "inuse", "limit", "serverbug", "contactadmin", "privacyrequired", "cannot", "overquota",
+    "unavailable", "inuse", "limit", "serverbug", "contactadmin", "privacyrequired", "cannot", "overquota", THROTTLED,
 })  # fmt: skip
+_CREDENTIALS = frozenset({"authenticationfailed", "authorizationfailed", "expired"})
 
 
 def login(converse: Converse, credentials: Credentials, capabilities: frozenset[str]) -> Result:
@@ -90,6 +92,8 @@ def login(converse: Converse, credentials: Credentials, capabilities: frozenset[
     if not oauth and "LOGINDISABLED" not in capabilities and credentials.mechanism is None:
         attempts.append(lambda: converse(["LOGIN", Astring(credentials.username), Astring(secret, secret=True)], None))
     if not attempts:
+        if not oauth and (words := only_oauth(capabilities)) is not None:
+            raise AuthenticationError(f"the server takes no passwords. {words}")
         raise CommandNo("the server offers no way to log in that we can use", code="privacyrequired", temporary=False)
     return _first_that_is_understood(attempts, _hidden(credentials.username, secret))
 
@@ -112,13 +116,20 @@ def _first_that_is_understood(attempts: Sequence[Callable[[], Result]], hidden: 
                 break
         except ConnectionBroken as error:
             text = _scrub(str(error), hidden)
+            if error.code in _CREDENTIALS:
+                raise _refused(text) from None
             raise type(error)(text, code=error.code, temporary=error.temporary) from None
     if refusal is None:
         raise UpstreamError("no way to log in was tried")
     text = _scrub(str(refusal), hidden)
     if isinstance(refusal, CommandNo) and refusal.code not in NOT_THE_CREDENTIALS:
-        raise AuthenticationError(f"the server refuses the login: {text}") from None
+        raise _refused(text) from None
     raise type(refusal)(text, code=refusal.code, temporary=refusal.temporary) from None
+
+
+def _refused(text: str) -> AuthenticationError:
+    words = advice(text)
+    return AuthenticationError(f"the server refuses the login: {text}" + (f". {words}" if words else ""))
 
 
 def _authenticate(
@@ -142,6 +153,11 @@ def _hidden(username: str, secret: str) -> list[str]:
     forms = [secret, *(step for mechanism in MECHANISMS for step in mechanism.steps(username, secret)[-1:])]
     encoded = [base64.b64encode(form.encode()).decode() for form in forms]
     return sorted({form for form in (*forms, *encoded) if form}, key=len, reverse=True)
+
+
+def without_secrets(text: str, credentials: Credentials) -> str:
+    """A server's text that may echo what it was logged in with."""
+    return _scrub(text, _hidden(credentials.username, credentials.password or ""))
 
 
 def _scrub(text: str, hidden: Sequence[str]) -> str:

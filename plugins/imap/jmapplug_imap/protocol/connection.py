@@ -80,6 +80,7 @@ class Connection(Dialogue):
             if not self.authenticated:
                 result = auth.login(self._converse, credentials, self.capabilities)
                 self.authenticated, self.capabilities = True, frozenset()
+                self.alerts = [auth.without_secrets(text, credentials) for text in self.alerts]
                 self._learn(result)
             # RFC 9051 §6.2: capabilities may change with authentication.
             if not self.capabilities:

@@ -14,6 +14,7 @@ from jmapplug_imap.protocol.channel import Channel, Timeouts
 from jmapplug_imap.protocol.commands import Command, Upload, Writer
 from jmapplug_imap.protocol.errors import CommandBad, CommandError, CommandNo, ConnectionBroken, ProtocolError
 from jmapplug_imap.protocol.lexer import Limits
+from jmapplug_imap.protocol.refusals import TEMPORARY_CODES, code_of
 from jmapplug_imap.protocol.responses import (
     Capability,
     Code,
@@ -45,9 +46,6 @@ ANSWERS = frozenset({
 })  # fmt: skip
 """What only a command asks for; SEARCH, ESEARCH and FETCH are told by their own rules."""
 
-TEMPORARY_CODES = frozenset({"unavailable", "inuse", "serverbug", "limit", "expungeissued"})
-"""RFC 5530 codes after which the same command may work later."""
-
 
 class Result(msgspec.Struct, frozen=True):
     """A completed command: the tagged OK's text and code, and the untagged responses that came before it."""
@@ -62,10 +60,11 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Pending(msgspec.Struct):
-    """A command under way: its tag, what came for it so far, and its end where that came early."""
+    """A command under way: its tag, what came for it so far, and its end where that came early. ``verb``: its name."""
 
     tag: str
     untagged: list[Response]
+    verb: str = ""
     status: Status | None = None
 
 
@@ -85,6 +84,8 @@ class Dialogue:
         """That of the selected mailbox; None where the server did not tell."""
         self.alerts: list[str] = []
         """Texts that the server wants a person to see (RFC 9051 §7.1 ALERT), the last 20."""
+        self.on_alert: Callable[[str], None] = lambda text: None
+        """Called with each of them as it comes."""
         self.round_trips = 0
         """How often something was sent and waited for; a pipeline counts once, each synchronising literal too."""
         self.last_used = time.monotonic()
@@ -146,10 +147,10 @@ class Dialogue:
         for command in commands:
             self._tags += 1
             tag = f"a{self._tags}"
-            written.append((tag, writer.command(tag.encode(), command)))
+            written.append((tag, str(command[0]).upper(), writer.command(tag.encode(), command)))
         self.round_trips += 1
-        for tag, parts in written:
-            pending = Pending(tag, [])
+        for tag, verb, parts in written:
+            pending = Pending(tag, [], verb)
             under_way.append(pending)
             self._under_way[tag] = pending
             for index, (octets, wait) in enumerate(parts):
@@ -278,7 +279,7 @@ class Dialogue:
             raise ProtocolError("an unfinished command")
         if status.kind == "OK":
             return Result(status.text, status.code, pending.untagged)
-        code = status.code.name.lower() if status.code else None
+        code = code_of(pending.verb, status.code.name if status.code else None, status.text)
         kind = CommandNo if status.kind == "NO" else CommandBad
         return kind(status.text or "refused", code=code, temporary=code in TEMPORARY_CODES)
 
@@ -293,11 +294,12 @@ class Dialogue:
         code = status.code.name if status.code else None
         if code == "ALERT":
             self.alerts = [*self.alerts, status.text][-MAX_ALERTS:]
+            self.on_alert(status.text)
         # RFC 7162 §3.2.11: CLOSED comes while another mailbox is being selected.
         if code == "CLOSED":
             self.selected = self.uidvalidity = None
         if status.kind == "BYE" and not status.tag:
-            raise ConnectionBroken(f"the server says goodbye: {status.text}", code=code.lower() if code else None)
+            raise ConnectionBroken(f"the server says goodbye: {status.text}", code=code_of("", code, status.text))
 
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self.timeouts.command if timeout is None else timeout)

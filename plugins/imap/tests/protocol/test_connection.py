@@ -70,6 +70,59 @@ def test_a_goodbye_that_echoes_the_password_does_not_show_it(serve):
     assert connection.broken
 
 
+def test_a_goodbye_because_of_the_credentials_counts_as_their_refusal(serve):
+    """Wish 12: else it is tried again as if the server were away."""
+
+    def script(peer):
+        peer.send(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")
+        peer.expect("AUTHENTICATE PLAIN .*")
+        peer.send(b"* BYE [AUTHENTICATIONFAILED] geheim-42 is wrong\r\n")
+
+    with pytest.raises(AuthenticationError) as caught:
+        serve(script).open().login(ANNA)
+    assert "geheim-42" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "refusal"),
+    [
+        (b"IMAP4rev1 AUTH=PLAIN SASL-IR", b"NO AUTHENTICATE failed. Basic authentication is disabled."),
+        (b"IMAP4rev1 AUTH=XOAUTH2 SASL-IR LOGINDISABLED", None),
+    ],
+)
+def test_where_passwords_are_not_taken_the_error_says_what_to_do(serve, capabilities, refusal):
+    """Wish 19."""
+
+    def script(peer):
+        peer.send(b"* OK [CAPABILITY " + capabilities + b"] hi\r\n")
+        if refusal:
+            peer.answer("AUTHENTICATE PLAIN .*", end=refusal)
+
+    with pytest.raises(AuthenticationError, match="Make an app password"):
+        serve(script).open().login(ANNA)
+
+
+def test_an_alert_that_greets_us_with_our_password_is_kept_without_it(serve):
+    def script(peer):
+        peer.send(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")
+        alert = b"* NO [ALERT] change geheim-42 soon\r\n"
+        peer.answer("AUTHENTICATE PLAIN .*", alert, b"OK [CAPABILITY IMAP4rev1] in")
+
+    connection = serve(script).open()
+    connection.login(ANNA)
+    assert connection.alerts == ["change … soon"]
+
+
+@pytest.mark.parametrize("code", [b"[LIMIT]", b"[UNAVAILABLE]", b""])
+def test_a_goodbye_instead_of_a_greeting_tells_its_reason(serve, code):
+    def script(peer):
+        peer.send(b"* BYE " + code + b" too many connections\r\n")
+
+    with pytest.raises(ConnectionBroken, match="too many connections") as caught:
+        serve(script).open()
+    assert caught.value.code == "throttled"
+
+
 def test_a_server_that_is_unavailable_does_not_count_as_wrong_credentials(serve):
     def script(peer):
         peer.send(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")

@@ -1,0 +1,80 @@
+"""What a refusal means: its response code (RFC 5530 §3), and what real servers say in words alone. Pure."""
+
+from __future__ import annotations
+
+import re
+
+THROTTLED = "throttled"
+"""Our own code: the server wants less of us for a while, whatever command it was."""
+UNAVAILABLE = "unavailable"
+TEMPORARY_CODES = frozenset({UNAVAILABLE, "inuse", "serverbug", "limit", "expungeissued", THROTTLED})
+"""Codes after which the same command may work later."""
+WAIT_CODES = frozenset({UNAVAILABLE, "inuse", "limit", THROTTLED})
+"""Codes that are answered by waiting: asking for less, or in another way, would be one command more and no help."""
+
+# Codes that leave it to the text what is the matter; Gmail says OVERQUOTA when a day's octets are used up.
+_VAGUE = frozenset({None, "alert", "limit", "overquota", UNAVAILABLE})
+_THROTTLING = re.compile(
+    r"too many (?:\w+ ){0,2}(?:connections|sessions|commands|requests|log-?ins)"
+    r"|(?:maximum|allowed) number of (?:\w+ ){0,2}(?:connections|sessions)"
+    r"|(?:connections?|sessions?) (?:limit|exceeded)|bandwidth limit|rate.?limit|throttl|backoff time",
+    re.IGNORECASE,
+)
+_AWAY = re.compile(
+    r"temporar(?:y|ily)|try (?:it )?again later|internal (?:server )?error|server (?:is )?busy|maintenance",
+    re.IGNORECASE,
+)
+# RFC 5530 §3: LIMIT may speak of the thing itself (so many flags in a folder) where something is written.
+_WRITING = ("STORE", "COPY", "MOVE", "CREATE", "RENAME", "SUBSCRIBE", "APPEND")
+_LOGIN = ("LOGIN", "AUTHENTICATE")
+
+
+def code_of(verb: str, code: str | None, text: str) -> str | None:
+    """The code of a NO, BAD or BYE in lower case; THROTTLED and UNAVAILABLE also where only the words say so.
+
+    ``verb``: the command that was refused, "" for a BYE.
+    """
+    code = None if code is None else code.lower()
+    if code in _VAGUE and _THROTTLING.search(text):
+        return THROTTLED
+    if code == "limit" and not verb.endswith(_WRITING):
+        return THROTTLED
+    # A log-in that failed without a code is a wrong password, unless the server says that it is not.
+    if code in (None, "alert") and verb in _LOGIN and _AWAY.search(text):
+        return UNAVAILABLE
+    return code
+
+
+_NO_PASSWORDS = (
+    "This provider takes no ordinary password for IMAP. Make an app password in the provider's account settings and "
+    "store that one; where there are none, the provider's administrator has to allow passwords for IMAP "
+    "(OAuth is not supported yet)"
+)
+_ADVICE = (
+    (
+        re.compile(
+            r"basic ?auth\w*(?: \w+)* (?:disabled|blocked|not (?:allowed|supported|enabled))|basicauthblocked"
+            r"|app(?:lication)?[- ]?(?:specific )?password|oauth|modern auth|less secure app",
+            re.IGNORECASE,
+        ),
+        _NO_PASSWORDS,
+    ),
+    (
+        re.compile(r"imap (?:access |use )?(?:is |has been )?(?:disabled|not enabled|turned off)", re.IGNORECASE),
+        "IMAP is switched off for this account: switch it on in the provider's settings",
+    ),
+    (
+        re.compile(r"web ?browser|web ?login|webalert|sign in (?:on|at|via)", re.IGNORECASE),
+        "The provider wants to see this user on its web page first: log in there once",
+    ),
+)
+
+
+def advice(text: str) -> str | None:
+    """What a person can do about a log-in that was refused with these words; None where nothing is known."""
+    return next((words for pattern, words in _ADVICE if pattern.search(text)), None)
+
+
+def only_oauth(capabilities: frozenset[str]) -> str | None:
+    """The advice where a server offers nothing but OAuth."""
+    return _NO_PASSWORDS if {"AUTH=XOAUTH2", "AUTH=OAUTHBEARER"} & capabilities else None
