@@ -18,7 +18,7 @@ from jmapplug_imap.pool import Pool
 from jmapplug_imap.protocol.commands import Mailbox
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
-from jmapplug_imap.protocol.refusals import WAIT_CODES
+from jmapplug_imap.protocol.refusals import SERVERBUG, WAIT_CODES
 from jmapplug_imap.protocol.responses import MailboxStatus
 from jmapplug_imap.protocol.selecting import Selected
 
@@ -27,7 +27,7 @@ log = logging.getLogger("jmapplug.imap")
 T = TypeVar("T")
 ALERTS = 5
 """So many of the server's last alerts are kept."""
-OUTDATED = frozenset({"expungeissued", "serverbug"})
+OUTDATED = frozenset({"expungeissued", SERVERBUG})
 """What servers answer in a view of a folder that was expunged, or deleted and made again (Dovecot 2.3), elsewhere."""
 SLICE = 0.004
 """Seconds of background work between two looks at what else there is to do."""
@@ -93,8 +93,16 @@ class Access:
         values = [word.partition("=")[2] for word in self.capabilities if word.startswith(name + "=")]
         return min((int(value) for value in values if value.isdigit() and len(value) < 20), default=None)
 
-    def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
-        return self.pool.run(work, background, retry)
+    def run(
+        self, work: Callable[[Connection], T], background: bool = False, retry: bool = True, key: bytes | None = None
+    ) -> T:
+        """See Pool.run. ``key``: the folder it is about; the connection that opened it last is best."""
+
+        def fitness(connection: Connection) -> float:
+            open_there = key is not None and connection.selected == to_wire(connection, key)
+            return connection.selected_at if open_there else 0.0
+
+        return self.pool.run(work, background, retry, fitness)
 
     def read(self, connection: Connection, key: bytes) -> bool:
         """Have the folder selected for reading; whether this view of it is a fresh one.

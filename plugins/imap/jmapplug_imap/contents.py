@@ -184,7 +184,7 @@ class Contents:
             return found
         apart = _Apart(self._access, key, items, convert, alone, background)
         try:
-            self._access.run(work, background)
+            self._access.run(work, background, key=key)
         except FolderRefused:
             raise
         except (CommandNo, CommandBad, ConnectionBroken) as error:

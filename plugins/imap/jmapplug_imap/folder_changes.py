@@ -20,6 +20,7 @@ from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.errors import CommandError, CommandNo
+from jmapplug_imap.protocol.refusals import SERVERBUG
 from jmapplug_imap.protocol.responses import Listed, MailboxStatus
 from jmapplug_imap.tree import INBOX, canonical
 
@@ -29,7 +30,7 @@ USES = {
     "junk": "\\Junk", "sent": "\\Sent", "trash": "\\Trash",
 }  # fmt: skip
 """JMAP role → special use (RFC 6154, RFC 8457)."""
-VAGUE = frozenset({None, "serverbug"})
+VAGUE = frozenset({None, SERVERBUG})
 """Codes that say nothing: then STATUS tells what was wrong."""
 _UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 PIECE = 400  # commands in one write

@@ -19,9 +19,10 @@ from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap.backoff import Backoff, Logins
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
-from jmapplug_imap.protocol.refusals import THROTTLED, WAIT_CODES
+from jmapplug_imap.protocol.refusals import SERVERBUG, THROTTLED, WAIT_CODES
 
 T = TypeVar("T")
+Fitness = Callable[[Connection], float]
 QUEUE_DEADLINE = 120.0  # seconds to wait for a lane
 PROBE_AFTER = 60.0  # seconds of rest after which a connection is asked whether it lives
 PROBE_DEADLINE = 5.0  # seconds
@@ -84,22 +85,32 @@ class Pool:
         """Why, and for how long (``retry_after``), the server is not asked anything now; None where it may be."""
         return self._asking.error or (None if self._has_good else self._first.error)
 
-    def run(self, work: Callable[[Connection], T], background: bool = False, retry: bool = True) -> T:
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        background: bool = False,
+        retry: bool = True,
+        fitness: Fitness = lambda connection: 0.0,
+    ) -> T:
         """``work(connection)`` on a lane. With ``retry`` it must be safe to repeat, once, on a new connection.
 
-        Raises what ``work`` raises, ConnectionBroken when the second connection breaks too, UpstreamError when none can
-        be had or the server wants to be left alone. After any error but a plain NO or BAD the connection is dropped:
-        half an answer may still be in it.
+        Of the connections that are free that of the greatest ``fitness`` (≥ 0) is taken. Raises what ``work`` raises,
+        ConnectionBroken when the second connection breaks too, UpstreamError when none can be had or the server wants
+        to be left alone. After any error but a plain NO or BAD the connection is dropped: half an answer may still be
+        in it.
         """
         self._asking.check()
-        lane = self._acquire(background)
-        if lane is self._interactive and lane.connection is None and not self._opens(lane):
-            lane = self._acquire(background=True)
+        lane = self._acquire(background, fitness)
+        rested = lane.connection is not None
+        if lane is self._interactive and not rested and not self._opens(lane):
+            lane, rested = self._acquire(background=True), True
         try:
             try:
                 return self._once(lane, work, background)
-            except ConnectionBroken:
-                if self._closed or not retry:
+            except (ConnectionBroken, CommandNo) as error:
+                # A session that has lost its way in a folder does not find it again; another one does.
+                curable = isinstance(error, ConnectionBroken) or (rested and error.code == SERVERBUG)
+                if self._closed or not retry or not curable:
                     raise
                 return self._once(lane, work, background)
         finally:
@@ -203,7 +214,7 @@ class Pool:
             result = work(connection)
         except (CommandNo, CommandBad) as error:
             lane.used_at = self._clock()
-            if error.code == "serverbug":  # what it thinks that is open need not be there any more
+            if error.code == SERVERBUG:  # what it thinks that is open need not be there any more
                 self._forget(lane)
             elif error.code == THROTTLED:
                 self._asking.failed(error)
@@ -248,14 +259,14 @@ class Pool:
             self.bytes_in_before += lane.connection.bytes_in
         lane.drop()
 
-    def _acquire(self, background: bool) -> Lane:
+    def _acquire(self, background: bool, fitness: Fitness = lambda connection: 0.0) -> Lane:
         if self._closed:
             raise UpstreamError("this account's session is closed", temporary=False)
         free = [lane for lane in ((self._sync,) if background else (self._interactive, self._sync)) if not lane.busy]
         if not free:
             return self._queue(background)
         # A connection that is there beats one that must be made: a quiet account has one, not two.
-        lane = next((lane for lane in free if lane.connection is not None), free[0])
+        lane = max(free, key=lambda lane: -1.0 if lane.connection is None else fitness(lane.connection))
         lane.busy = True
         return lane
 

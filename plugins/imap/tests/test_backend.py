@@ -157,6 +157,21 @@ def test_a_page_of_texts_is_one_fetch(dovecot: Any, open_upstream: Any) -> None:
     source.close()
 
 
+def test_what_a_pass_found_is_read_where_the_pass_has_just_opened_the_folder(dovecot: Any, open_upstream: Any) -> None:
+    """The other connection still shows the folder as it was: there each new message would cost two questions more."""
+    upstream = open_upstream(dovecot)
+    upstream.append(b"INBOX", message("one"))
+    source = ImapSource(upstream.settings(), upstream.user, record=True)
+    point = source.changes(b"INBOX", None, list).point
+    source._access.run(lambda busy: list(source.details(b"INBOX", [1])), background=True)  # opened on a second one too
+    upstream.append(b"INBOX", message("two"))
+    found = source.changes(b"INBOX", point, lambda: [1])
+    source.commands.clear()
+    assert [d.uid for batch in source.details(b"INBOX", [item.uid for item in found.new]) for d in batch] == [2]
+    assert len(source.commands) == 1 and source.commands[0].startswith("UID FETCH 2 ")
+    source.close()
+
+
 def test_an_accounts_first_look_takes_one_connection_and_few_round_trips(dovecot: Any, open_upstream: Any) -> None:
     upstream = open_upstream(dovecot, proxied=True)
     upstream.append(b"INBOX", message("one"))

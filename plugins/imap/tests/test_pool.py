@@ -103,6 +103,38 @@ def test_broken_work_is_done_once_more_on_a_new_connection_and_not_for_ever() ->
     assert tries == 3
 
 
+def test_a_session_that_has_lost_its_way_is_replaced_and_a_new_one_is_believed() -> None:
+    maker = Maker()
+    lanes = Pool(maker)
+    astray: list[Any] = []
+
+    def look(connection: Any) -> Any:
+        if connection in astray:
+            raise CommandNo("deleted under us", code="serverbug")
+        return connection
+
+    astray.append(lanes.run(look))
+    assert lanes.run(look) is maker.made[1] and astray[0].closed
+    astray.append(maker.made[1])
+    with pytest.raises(CommandNo):
+        lanes.run(look, retry=False)
+    with pytest.raises(CommandNo):  # made for this: what it says is the server's word
+        lanes.run(lambda connection: astray.append(connection) or look(connection))
+    assert len(maker.made) == 3
+
+
+def test_the_connection_that_fits_best_is_taken() -> None:
+    maker = Maker()
+    lanes = Pool(maker)
+    lanes.run(lambda connection: lanes.run(lambda other: None), background=True)
+    sync, interactive = maker.made
+    fit = {id(sync): 2.0, id(interactive): 1.0}
+    assert lanes.run(lambda connection: connection) is interactive
+    assert lanes.run(lambda connection: connection, fitness=lambda connection: fit[id(connection)]) is sync
+    fit[id(interactive)] = 3.0
+    assert lanes.run(lambda connection: connection, fitness=lambda connection: fit[id(connection)]) is interactive
+
+
 def test_waiting_interactive_work_goes_before_waiting_background_work() -> None:
     lanes = Pool(Maker())
     gate, order = Event(), []

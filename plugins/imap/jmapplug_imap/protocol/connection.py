@@ -50,6 +50,8 @@ class Connection(Dialogue):
         self.server_id: dict[str, str] = {}
         """The server's ID answer (lower-case names), {} before :meth:`setup` or where it gives none."""
         self.read_only = False
+        self.selected_at = 0.0
+        """time.monotonic() of the last SELECT that was answered OK."""
         self.authenticated = False
         self.compressed = False
         self._idle = ""
@@ -195,7 +197,7 @@ class Connection(Dialogue):
             extra.append("CONDSTORE")
         self.selected = self.uidvalidity = self._exists = None
         result = self.command("EXAMINE" if read_only else "SELECT", Mailbox(key), *([extra] if extra else []))
-        self.selected = key
+        self.selected, self.selected_at = key, time.monotonic()
         selected = selected_from(key, result.untagged, result.code, read_only)
         self.read_only, self._exists = selected.read_only, selected.exists
         self.uidvalidity = selected.uidvalidity

@@ -7,7 +7,8 @@ import re
 THROTTLED = "throttled"
 """Our own code: the server wants less of us for a while, whatever command it was."""
 UNAVAILABLE = "unavailable"
-TEMPORARY_CODES = frozenset({UNAVAILABLE, "inuse", "serverbug", "limit", "expungeissued", THROTTLED})
+SERVERBUG = "serverbug"
+TEMPORARY_CODES = frozenset({UNAVAILABLE, "inuse", SERVERBUG, "limit", "expungeissued", THROTTLED})
 """Codes after which the same command may work later."""
 WAIT_CODES = frozenset({UNAVAILABLE, "inuse", "limit", THROTTLED})
 """Codes that are answered by waiting: asking for less, or in another way, would be one command more and no help."""
@@ -24,13 +25,15 @@ _AWAY = re.compile(
     r"temporar(?:y|ily)|try (?:it )?again later|internal (?:server )?error|server (?:is )?busy|maintenance",
     re.IGNORECASE,
 )
+# Dovecot 2.3, to everything in a session that once saw the folder, for as long as it lasts; other sessions open it.
+_LOST = re.compile(r"mailbox was deleted under us", re.IGNORECASE)
 # RFC 5530 §3: LIMIT may speak of the thing itself (so many flags in a folder) where something is written.
 _WRITING = ("STORE", "COPY", "MOVE", "CREATE", "RENAME", "SUBSCRIBE", "APPEND")
 _LOGIN = ("LOGIN", "AUTHENTICATE")
 
 
 def code_of(verb: str, code: str | None, text: str) -> str | None:
-    """The code of a NO, BAD or BYE in lower case; THROTTLED and UNAVAILABLE also where only the words say so.
+    """The code of a NO, BAD or BYE in lower case; THROTTLED, UNAVAILABLE, SERVERBUG also where only words say so.
 
     ``verb``: the command that was refused, "" for a BYE.
     """
@@ -42,7 +45,7 @@ def code_of(verb: str, code: str | None, text: str) -> str | None:
     # A log-in that failed without a code is a wrong password, unless the server says that it is not.
     if code in (None, "alert") and verb in _LOGIN and _AWAY.search(text):
         return UNAVAILABLE
-    return code
+    return SERVERBUG if code is None and _LOST.search(text) else code
 
 
 _NO_PASSWORDS = (

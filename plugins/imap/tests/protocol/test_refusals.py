@@ -30,6 +30,8 @@ from jmapplug_imap.protocol.refusals import advice, code_of, only_oauth
         ("LOGIN", None, "Server busy, please try again later", "unavailable"),
         ("UID FETCH", None, "Internal error occurred", None),
         ("UID FETCH", "SERVERBUG", "Internal error occurred", "serverbug"),
+        ("EXAMINE", None, "Mailbox was deleted under us (0.001 + 0.000 secs).", "serverbug"),  # Dovecot
+        ("EXAMINE", "NONEXISTENT", "Mailbox was deleted under us", "nonexistent"),
     ],
 )
 def test_the_words_count_where_the_code_leaves_it_open(verb: str, code: str | None, text: str, means: str) -> None:
