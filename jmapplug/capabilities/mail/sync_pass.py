@@ -7,9 +7,11 @@ then (*limbo*), so another client's move is a move. Killed anywhere, the next pa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -24,8 +26,11 @@ from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.write_recovery import finish_transfers
+from jmapplug.errors import FolderError
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe
+
+log = logging.getLogger("jmapplug.mail")
 
 NEWEST = 50
 LIVE = 500
@@ -57,6 +62,9 @@ class Pass(PassFolders):
         self._points: dict[int, tuple[SyncPoint, int | None]] = {}
         self._first: set[int] = set()
         self._reset: set[int] = set()
+        self._later: list[FolderError] = []
+        self.refused: set[int] = set()
+        """The Mailboxes that the server does not let us open."""
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
@@ -75,6 +83,9 @@ class Pass(PassFolders):
         self._read_changed(self._listing)
         self._arrive()
         for _ in range(2):
+            if self._later:
+                # What left other folders may be in one that cannot be read now: nothing goes out of sight (rule 19).
+                raise self._later[0]
             if not self._rescue(gone):
                 break
         self._vanish(gone)
@@ -91,7 +102,8 @@ class Pass(PassFolders):
             return
         if row.uidvalidity not in (None, inbox.uidvalidity):
             return
-        self._check_restored(row, inbox.uidvalidity, inbox.uidnext or 0)
+        if inbox.uidnext is not None:  # some servers do not tell it
+            self._check_restored(row, inbox.uidvalidity, inbox.uidnext)
         items = self.source.newest(inbox.key, NEWEST)
         self._insert(row, items, inbox.uidvalidity)
         self._fetch_newest(row.mid, NEWEST)
@@ -105,10 +117,20 @@ class Pass(PassFolders):
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
             if full or plan.is_changed(folder, row.known):
-                with suppress(Moved):
-                    self._read(row, full)
+                self._open(row, partial(self._read, row, full))
                 self._progress()
                 breathe()
+
+    def _open(self, row: Row, read: Callable[[], None]) -> None:
+        """One folder that is in use elsewhere, or not ours to read, does not keep the others from being read."""
+        try:
+            with suppress(Moved):
+                read()
+        except FolderError as error:
+            log.warning("a folder cannot be opened: %s", error)
+            self.refused.add(row.mid)
+            if error.temporary:
+                self._later.append(error)
 
     def _flags_due(self, row: Row) -> bool:
         age = self._flags_age[0 if self.source.features.condstore else 1]
@@ -283,8 +305,7 @@ class Pass(PassFolders):
         # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
         late = [grown for folder in self.source.folders() if (grown := self._grown(folder)) is not None]
         for grown in late:
-            with suppress(Moved):
-                self._catch_up(grown)
+            self._open(grown, partial(self._catch_up, grown))
         return bool(late)
 
     def _pending_with(self, mid: int, server_ids: str) -> list[int]:
@@ -302,7 +323,7 @@ class Pass(PassFolders):
         if row is not None:
             done = self._points.get(row.mid)
             point = done[0] if done is not None else row.known.point
-        if point is None or folder.uidvalidity != point.uidvalidity:
+        if row is None or point is None or folder.uidvalidity != point.uidvalidity or row.mid in self.refused:
             return None
         return row if (folder.uidnext or 0) > point.uidnext else None
 
