@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import msgspec
@@ -208,3 +209,86 @@ def test_a_structure_that_names_parts_that_are_not_there_gives_way_to_our_own_fo
         rig.reopen()
     content = emails_sql.contents(rig.store, [ident])[ident]
     assert content.structure is not None and content.structure.type == "text/plain"
+
+
+# --- folders that are too large for one answer (wish 23)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_folder_that_is_listed_window_by_window_is_like_any_other(rig: Rig, seed: int) -> None:
+    dice = random.Random(seed)
+    rig.source.window = 3
+    for at in range(20):
+        rig.deliver(f"topic {at}", message_id=f"m{at}@x")
+    rig.sync()
+    rig.check()
+    for turn in range(12):
+        inbox = rig.server.folders[b"INBOX"]
+        for _ in range(dice.randrange(1, 6)):
+            there = sorted(inbox.messages)
+            uid = dice.choice(there)
+            what = dice.randrange(5)
+            if what == 0:
+                rig.server.set_flags(b"INBOX", uid, *dice.sample(["\\Seen", "\\Flagged", "\\Deleted", "work"], 2))
+            elif what == 1 and len(there) > 5:
+                rig.server.expunge(b"INBOX", uid)
+            elif what == 2 and len(there) > 5:
+                rig.server.move(b"INBOX", uid, b"Work")
+            else:
+                inbox.uidnext += dice.choice([0, 0, 1, 1_000])
+                for more in range(dice.choice([1, 1, 8])):
+                    rig.deliver(f"turn {turn} {more}", message_id=f"{turn}.{more}.{dice.random()}@x")
+        rig.sync()
+        rig.check()
+    assert any(name == "listed" for name, _ in rig.source.calls)
+
+
+def test_what_goes_while_a_large_folder_is_listed_is_gone_and_what_comes_waits(rig: Rig) -> None:
+    rig.source.window = 3
+    for at in range(10):
+        rig.deliver(f"topic {at}")
+
+    def before(name: str) -> None:
+        if name == "listed" and 2 in rig.server.folders[b"INBOX"].messages:
+            rig.server.expunge(b"INBOX", 2)
+            rig.deliver("late")
+
+    rig.source.before = before
+    rig.sync()
+    rig.source.before = None
+    shown = {one["subject"] for one in rig.emails().values()}
+    assert shown == {f"topic {at}" for at in range(10) if at != 1}
+    rig.sync()
+    rig.check()
+
+
+def test_the_newest_are_shown_before_a_large_folder_has_been_listed(rig: Rig) -> None:
+    """Wish 23."""
+    rig.source.window = 10
+    for at in range(100):
+        rig.deliver(f"topic {at}")
+    rig.service.setup()
+    assert len(rig.emails()) == 50
+    assert not [name for name, _ in rig.source.calls if name in ("changes", "listed")]
+    listed: list[int] = []
+    rig.source.before = lambda name: listed.append(len(rig.emails())) if name == "listed" else None
+    rig.service.sync()
+    assert len(listed) == 10 and set(listed) == {50}
+    assert next(call[1:3] for name, call in rig.source.calls if name == "listed") == (91, 100)
+
+
+def test_a_large_folder_that_is_replaced_while_it_is_listed_is_begun_anew(rig: Rig) -> None:
+    rig.source.window = 3
+    for at in range(10):
+        rig.deliver(f"topic {at}", message_id=f"m{at}@x")
+
+    def before(name: str) -> None:
+        if name == "listed" and rig.source.calls[-1][1][1] == 1:
+            rig.server.folders[b"INBOX"].uidvalidity += 1
+
+    rig.source.before = before
+    with pytest.raises(UpstreamError):
+        rig.sync()
+    rig.source.before = None
+    rig.sync()
+    rig.check()
