@@ -40,6 +40,10 @@ class UpstreamError(JmapplugError):
         self.retry_after = retry_after
 
 
+class FolderError(UpstreamError):
+    """The upstream does not open this one folder; others may be read all the same."""
+
+
 class AuthenticationError(UpstreamError):
     """The upstream does not take these credentials: no retry storm, the account says so (wish 12)."""
 

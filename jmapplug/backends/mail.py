@@ -77,7 +77,9 @@ class Changes(msgspec.Struct, frozen=True):
 
     ``reset``: UIDVALIDITY changed, or UIDNEXT went back (mail-rules 22): nothing known holds, ``new`` lists everything.
     ``new``: messages with a UID not known before (received_at set). ``flags``: known messages whose flags may have
-    changed (all of them on a server without CONDSTORE). ``vanished``: known UIDs that are gone.
+    changed (all of them on a server without CONDSTORE). ``vanished``: known UIDs that are gone. ``windows``: ranges of
+    UIDs (first, last), newest first, of which this tells nothing, because they are too much for one answer: they are to
+    be asked for one by one (``MailSource.listed``) before the pass is complete. None of them crosses ``since.uidnext``.
     """
 
     point: SyncPoint
@@ -87,6 +89,7 @@ class Changes(msgspec.Struct, frozen=True):
     vanished: tuple[int, ...]
     read_only: bool = False
     permanent_flags: tuple[str, ...] = ()
+    windows: tuple[tuple[int, int], ...] = ()
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -217,6 +220,12 @@ class MailSource(Protocol):
         ``known()`` gives the UIDs known locally, ascending; called only where the server cannot tell what vanished.
         Only those below ``since.uidnext`` are judged: what we appended ourselves since lies beyond it, and is in
         ``new`` while it is there.
+        """
+
+    def listed(self, key: bytes, validity: int, first: int, last: int, new: bool) -> tuple[Item, ...]:
+        """Every message of a window that ``changes`` left open, ascending: ``new``, as new ones; else UID and flags.
+
+        What is known there and is not listed is gone. Raises UpstreamError ("uidvalidity": the folder was replaced).
         """
 
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:

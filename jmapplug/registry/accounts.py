@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -115,6 +116,11 @@ def login_name(settings: dict[str, Any], email: str) -> str:
     """The upstream login name, folded as login names are compared."""
     given = settings.get("username")
     return (given if isinstance(given, str) and given else email).lower()
+
+
+def seal_of(row: Row) -> str:
+    """Another text after every write of the settings (secrets are sealed with a fresh nonce)."""
+    return hashlib.sha256(row["settings"].encode()).hexdigest()[:16]
 
 
 def _stored(row: Row) -> dict[str, Any]:

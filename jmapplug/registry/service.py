@@ -5,7 +5,6 @@ Commands are called with ``WorkerClient.call("__accounts__", name, header)``; ev
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import secrets
@@ -22,7 +21,7 @@ from gevent.event import Event
 
 from jmapplug import plugins
 from jmapplug.errors import JmapplugError, SetupError
-from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name
+from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name, seal_of
 from jmapplug.registry.counters import Totals
 from jmapplug.registry.credentials import Vault, load_key
 from jmapplug.registry.database import Database
@@ -167,7 +166,7 @@ class Registry:
             "type": row["type"],
             "settings": self._shelf.settings(row),
             "pool": row["poolid"],
-            "seal": _seal(row),
+            "seal": seal_of(row),
         }
 
     def pool(self, header: Header) -> Header:
@@ -185,7 +184,7 @@ class Registry:
         if not rows:
             raise NotFound("not found")
         rows.sort(key=lambda row: row["accountid"] != accountid)
-        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows], "seal": _seal(rows[0])}
+        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows], "seal": seal_of(rows[0])}
 
     # --- reports
 
@@ -314,11 +313,6 @@ class Registry:
     def close(self) -> None:
         self.flush()
         self._db.close()
-
-
-def _seal(row: Row) -> str:
-    """Another text after every write of the settings (secrets are sealed with a fresh nonce)."""
-    return hashlib.sha256(row["settings"].encode()).hexdigest()[:16]
 
 
 def _pool_of(records: Records, accountid: Any) -> str:

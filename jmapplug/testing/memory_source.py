@@ -74,6 +74,8 @@ class MemorySource(MemoryWriting):
         self.before: Callable[[str], None] | None = None
         self.after: Callable[[str], None] | None = None
         self.batch = 100
+        self.window = 0
+        """A folder with more messages than this is listed in windows of so many; 0: none is."""
 
     @property
     def features(self) -> Features:
@@ -130,6 +132,27 @@ class MemorySource(MemoryWriting):
 
     def changes(self, key: bytes, since: SyncPoint | None, known: Callable[[], Sequence[int]]) -> Changes:
         self._call("changes", key)
+        found = self._changes(key, since, known)
+        return found if not self.window else self._windowed(found, since)
+
+    def _windowed(self, found: Changes, since: SyncPoint | None) -> Changes:
+        """The same, with what is too much left open."""
+        end = since.uidnext if since is not None and not found.reset else 1
+        new, old = found.new, found.flags
+        cut: list[tuple[int, int]] = []
+        if len(new) > self.window:
+            starts = [end, *(item.uid for item in new[self.window :: self.window])]
+            cut += zip(starts, [*(uid - 1 for uid in starts[1:]), found.point.uidnext - 1], strict=True)
+            new = ()
+        if not self.features.condstore and len(old) > self.window:
+            starts = [1, *(item.uid for item in old[self.window :: self.window])]
+            cut += zip(starts, [*(uid - 1 for uid in starts[1:]), end - 1], strict=True)
+            old = ()
+        vanished = () if cut and not old and found.flags else found.vanished
+        windows = tuple(sorted(cut, reverse=True))
+        return msgspec.structs.replace(found, new=new, flags=old, vanished=vanished, windows=windows)
+
+    def _changes(self, key: bytes, since: SyncPoint | None, known: Callable[[], Sequence[int]]) -> Changes:
         folder = self._folder(key)
         point = SyncPoint(
             folder.uidvalidity,
@@ -161,6 +184,14 @@ class MemorySource(MemoryWriting):
         else:
             gone = [uid for uid in known() if uid not in folder.messages and uid < since.uidnext]
         return tuple(sorted(gone))
+
+    def listed(self, key: bytes, validity: int, first: int, last: int, new: bool) -> tuple[Item, ...]:
+        self._call("listed", (key, first, last, new))
+        folder = self._folder(key)
+        if folder.uidvalidity != validity:
+            raise UpstreamError("a folder was replaced", code="uidvalidity")
+        found = [folder.messages[uid] for uid in sorted(folder.messages) if first <= uid <= last]
+        return tuple(self._item(one) if new else Item(one.uid, self._item(one).flags) for one in found)
 
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
         self._call("newest", key)

@@ -6,6 +6,7 @@ While the upstream is down what is cached is served (mail-rules 17); the rest fa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from jmapplug.capabilities.mail.store.emails import Copy
 from jmapplug.errors import AuthenticationError, MethodError, UpstreamError
 
 T = TypeVar("T")
+log = logging.getLogger("jmapplug.mail")
 
 MAX_COPIES = 4
 """How many copies of one message are tried before its Email is given up for this call."""
@@ -28,6 +30,14 @@ _HEADERS_AT_ONCE = 250
 
 class Gone(Exception):
     """No copy of the message is left upstream: the next pass of the sync will say so too."""
+
+
+class Unreadable(Gone):
+    """The message is there, and the server cannot give it: one bad message never fails the others (wishes 20, 21)."""
+
+
+UNREADABLE = "unreadable"
+"""The code of an UpstreamError that speaks of this one message."""
 
 
 def unavailable(error: UpstreamError) -> MethodError:
@@ -41,8 +51,9 @@ def from_copies(account: Any, eid: int, read: Callable[[MailSource, Copy], T]) -
     """What ``read`` gets from the first copy that can be read.
 
     A copy that is gone, or in a folder that fails, is passed over. Raises :class:`Gone` when all are gone,
-    MethodError serverUnavailable when one could not be asked.
+    :class:`Unreadable` when the others are beyond reading, MethodError serverUnavailable when one could not be asked.
     """
+    bad = False
     failure: UpstreamError | None = None
     found = emails.copies(account.store, [eid])[eid][:MAX_COPIES]
     try:
@@ -57,10 +68,14 @@ def from_copies(account: Any, eid: int, read: Callable[[MailSource, Copy], T]) -
         except AuthenticationError as error:
             raise unavailable(error) from error
         except UpstreamError as error:
-            failure = error
+            if error.code == UNREADABLE:
+                log.warning("account %s: a message cannot be read: %s", account.id, error)
+                bad = True
+            else:
+                failure = error
     if failure is not None:
         raise unavailable(failure)
-    raise Gone(eid)
+    raise Unreadable(eid) if bad else Gone(eid)
 
 
 _locks: WeakValueDictionary[tuple[Path, str], BoundedSemaphore] = WeakValueDictionary()

@@ -8,6 +8,7 @@ between, the next run finds the bindings and makes the same Emails.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 import re
 import time
@@ -21,6 +22,7 @@ from jmapplug.backends import Detail, MailSource
 from jmapplug.capabilities.mail import ids
 from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle
 from jmapplug.capabilities.mail.details import Facts, facts_of
+from jmapplug.capabilities.mail.fetch import UNREADABLE
 from jmapplug.capabilities.mail.keywords import keywords_of
 from jmapplug.capabilities.mail.link_known import link_known
 from jmapplug.capabilities.mail.plan import slices
@@ -36,6 +38,8 @@ from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import parse
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe, in_company
+
+log = logging.getLogger("jmapplug.mail")
 
 CHUNK, CHUNK_LEAST, CHUNK_MOST = 100, 20, 200
 """How many Emails a cache transaction takes: at first, at least, at most; the time that the last one took decides."""
@@ -189,6 +193,12 @@ class Fetcher:
             with path.open("rb") as file, _mapped(file.fileno()) as data:
                 structure = parse(data)
         except KeyError:
+            return None
+        except UpstreamError as error:
+            if error.code != UNREADABLE:
+                raise
+            # Wish 21: it waits for better days, and the others do not wait for it.
+            log.warning("a message has neither a structure nor a text: %s", error)
             return None
         finally:
             path.unlink(missing_ok=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from jmapplug.backends import Changes, Folder, MailSource, SyncPoint
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from jmapplug.backends import Changes, Folder, Item, MailSource, SyncPoint
 from jmapplug.capabilities.mail import plan
 from jmapplug.capabilities.mail.link import Fetcher, settling_folders
 from jmapplug.capabilities.mail.mailbox_listing import read_listing
@@ -12,6 +15,8 @@ from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Store
+
+T = TypeVar("T")
 
 
 class Moved(Exception):
@@ -57,9 +62,19 @@ class PassFolders:
     def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
         """One complete pass over a folder since ``since``. Raises UpstreamError, Moved."""
         self._marks[row.mid] = self._writes.mark()
+        return self._steadily(
+            row, lambda: self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
+        )
+
+    def _listed(self, row: Row, validity: int, first: int, last: int, new: bool) -> Sequence[Item]:
+        """See MailSource.listed. Raises UpstreamError, Moved."""
+        return self._steadily(row, lambda: self.source.listed(row.key, validity, first, last, new))
+
+    def _steadily(self, row: Row, read: Callable[[], T]) -> T:
+        """What ``read`` tells of the folder, if it is still the same one afterwards."""
         tree = self._writes.tree_changes
         try:
-            changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
+            found = read()
         except UpstreamError as error:
             if tree != self._writes.tree_settled():
                 raise Moved from error
@@ -68,4 +83,4 @@ class PassFolders:
             self._load_rows()
             if self._by_key.get(row.key) != row.mid:
                 raise Moved
-        return changes
+        return found

@@ -6,6 +6,7 @@ Words: a *copy* is one row of ``message``; *hidden* is ``\\Deleted`` (mail-rules
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -60,6 +61,16 @@ def missing(listed: Iterable[Item], known: Iterable[int]) -> list[int]:
     """Known UIDs that a complete listing has not got."""
     there = {item.uid for item in listed}
     return [uid for uid in known if uid not in there]
+
+
+def outside(windows: Sequence[tuple[int, int]], uids: Iterable[int]) -> Iterator[int]:
+    """Those of ``uids`` that no window speaks of."""
+    ordered = sorted(windows)
+    starts = [first for first, _ in ordered]
+    for uid in uids:
+        at = bisect_right(starts, uid) - 1
+        if at < 0 or ordered[at][1] < uid:
+            yield uid
 
 
 class Known(NamedTuple):

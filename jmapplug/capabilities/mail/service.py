@@ -73,6 +73,7 @@ class MailService:
         self._upkeep: tuple[float, int] = (0.0, -1)
         self._boosted = False
         self._unseen: dict[bytes, int | None] = {}
+        self._refused = 0
         self._closed = False
         if account.store.on_change is None:
             account.store.on_change = account.publish
@@ -122,7 +123,7 @@ class MailService:
     def status(self) -> dict[str, Any]:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
 
-        ``watching``: how we learn of changes ("notify", "idle", "poll").
+        ``watching``: how we learn of changes ("notify", "idle", "poll"); ``refused``: folders that could not be opened.
         """
         store = self.account.store
         rows = boxes_sql.rows(store)
@@ -133,6 +134,7 @@ class MailService:
             "unindexed": search_sql.unindexed(store),
             "phase": self._phase,
             "watching": self._watching.how,
+            "refused": self._refused,
         }
 
     def close(self) -> None:
@@ -152,7 +154,11 @@ class MailService:
             waited, told = self._watching.take()
             suspicion = Suspicion(condstore, waited, told, self._unseen)
             begun, before = time.monotonic(), self.account.store.modseq
-            work(Pass(self.account.store, source, lambda: self._progress(live), self.flags_age, suspicion.suspects))
+            one = Pass(self.account.store, source, lambda: self._progress(live), self.flags_age, suspicion.suspects)
+            try:
+                work(one)
+            finally:
+                self._refused = len(one.refused)
             found = self.account.store.modseq != before
             self._watching.looked(waited, told, found, time.monotonic() - begun)
         finally:

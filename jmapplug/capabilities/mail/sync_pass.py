@@ -7,33 +7,36 @@ then (*limbo*), so another client's move is a move. Killed anywhere, the next pa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
-from jmapplug.backends import Changes, Folder, Item, MailSource, SyncPoint
-from jmapplug.capabilities.mail import folders as boxes_plan
-from jmapplug.capabilities.mail import ids, plan
+from jmapplug.backends import Changes, Folder, MailSource, SyncPoint
+from jmapplug.capabilities.mail import plan
 from jmapplug.capabilities.mail.apply import Folders, resettle
 from jmapplug.capabilities.mail.link import Fetcher
-from jmapplug.capabilities.mail.pass_folders import Moved, PassFolders
-from jmapplug.capabilities.mail.plan import FlagChange, slices
+from jmapplug.capabilities.mail.pass_folders import Moved
+from jmapplug.capabilities.mail.pass_rows import SETTLE, SLICE, PassRows
+from jmapplug.capabilities.mail.plan import slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.write_recovery import finish_transfers
+from jmapplug.errors import FolderError
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe
 
+log = logging.getLogger("jmapplug.mail")
+
 NEWEST = 50
 LIVE = 500
-SLICE = 500
-SETTLE = 100
 
 
-class Pass(PassFolders):
+class Pass(PassRows):
     """One pass. ``progress`` is called after each step that may have changed something (publishing is its business).
 
     ``flags_age``: after how many seconds a folder's flags are compared in full: (with CONDSTORE, without).
@@ -53,10 +56,12 @@ class Pass(PassFolders):
         self._flags_age = flags_age
         self._suspects = suspects
         self._going: dict[int, list[int]] = {}
-        self._hiding: dict[int, list[FlagChange]] = {}
         self._points: dict[int, tuple[SyncPoint, int | None]] = {}
         self._first: set[int] = set()
         self._reset: set[int] = set()
+        self._later: list[FolderError] = []
+        self.refused: set[int] = set()
+        """The Mailboxes that the server does not let us open."""
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
@@ -75,6 +80,9 @@ class Pass(PassFolders):
         self._read_changed(self._listing)
         self._arrive()
         for _ in range(2):
+            if self._later:
+                # What left other folders may be in one that cannot be read now: nothing goes out of sight (rule 19).
+                raise self._later[0]
             if not self._rescue(gone):
                 break
         self._vanish(gone)
@@ -91,7 +99,8 @@ class Pass(PassFolders):
             return
         if row.uidvalidity not in (None, inbox.uidvalidity):
             return
-        self._check_restored(row, inbox.uidvalidity, inbox.uidnext or 0)
+        if inbox.uidnext is not None:  # some servers do not tell it
+            self._check_restored(row, inbox.uidvalidity, inbox.uidnext)
         items = self.source.newest(inbox.key, NEWEST)
         self._insert(row, items, inbox.uidvalidity)
         self._fetch_newest(row.mid, NEWEST)
@@ -105,10 +114,20 @@ class Pass(PassFolders):
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
             if full or plan.is_changed(folder, row.known):
-                with suppress(Moved):
-                    self._read(row, full)
+                self._open(row, partial(self._read, row, full))
                 self._progress()
                 breathe()
+
+    def _open(self, row: Row, read: Callable[[], None]) -> None:
+        """One folder that is in use elsewhere, or not ours to read, does not keep the others from being read."""
+        try:
+            with suppress(Moved):
+                read()
+        except FolderError as error:
+            log.warning("a folder cannot be opened: %s", error)
+            self.refused.add(row.mid)
+            if error.temporary:
+                self._later.append(error)
 
     def _flags_due(self, row: Row) -> bool:
         age = self._flags_age[0 if self.source.features.condstore else 1]
@@ -131,10 +150,6 @@ class Pass(PassFolders):
         complete = since is None or full_flags or not self.source.features.condstore
         self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
 
-    def _newer(self, mid: int, uids: Sequence[int]) -> set[int]:
-        """Those of ``uids`` that a write of ours touched since this pass read the folder: the next pass judges them."""
-        return self._writes.newer(self._marks.get(mid, 0), mid, uids)
-
     def _take_listing(self, row: Row, changes: Changes) -> None:
         """A whole folder. Rows of an interrupted first listing are there already; ghosts leave at the pass's end."""
         self._first.add(row.mid)
@@ -143,31 +158,35 @@ class Pass(PassFolders):
         left = sql.ghosts(self.store, row.mid)
         if left:
             self._reset.add(row.mid)
-        uidnext = changes.point.uidnext
-        vanished = plan.missing(changes.new, (uid for uid in sql.known_uids(self.store, row.mid) if uid < uidnext))
+        known = (uid for uid in sql.known_uids(self.store, row.mid) if uid < changes.point.uidnext)
+        vanished = plan.missing(changes.new, plan.outside(changes.windows, known))
         self._going.setdefault(row.mid, []).extend([*left, *vanished])
         self._mark(row, changes)
         self._insert(row, changes.new, validity)
+        self._read_windows(row, changes, 1)
 
     def _take(self, row: Row, changes: Changes) -> None:
         self._mark(row, changes)
         # What we appended ourselves after the last pass, and somebody else removed before this one.
-        ours = sql.known_between(self.store, row.mid, row.uidnext or 0, changes.point.uidnext)
-        lost = plan.missing(changes.new, ours)
+        end = row.uidnext or 0
+        ours = sql.known_between(self.store, row.mid, end, changes.point.uidnext)
+        lost = plan.missing(changes.new, plan.outside(changes.windows, ours))
         self._insert(row, changes.new, None)
         self._flags(row, changes.flags)
         self._going.setdefault(row.mid, []).extend([*changes.vanished, *lost])
+        self._read_windows(row, changes, end)
 
-    def _mark(self, row: Row, changes: Changes) -> None:
-        permanent = " ".join(sorted({flag.lower() for flag in changes.permanent_flags}))
-        if permanent != row.permanent_flags:
-            self.store.commit(
-                lambda change: boxes_sql.save_permanent_flags(change.txn, row.mid, permanent), announce=False
-            )
-        marks = boxes_plan.READ_ONLY if changes.read_only else 0
-        marks |= 0 if changes.permanent_flags else boxes_plan.NO_FLAGS
-        if row.rights & (boxes_plan.READ_ONLY | boxes_plan.NO_FLAGS) != marks:
-            self.store.commit(lambda change: boxes_sql.mark_selected(change, row.mid, marks), announce=False)
+    def _read_windows(self, row: Row, changes: Changes, end: int) -> None:
+        """What a large folder has left open, in pieces, newest first. ``end``: UIDs from here on are new."""
+        for first, last in changes.windows:
+            items = self._listed(row, changes.point.uidvalidity, first, last, first >= end)
+            known = sql.known_between(self.store, row.mid, first, last + 1)
+            self._going.setdefault(row.mid, []).extend(plan.missing(items, known))
+            if first >= end:
+                self._insert(row, items, None)
+            else:
+                self._flags(row, items)
+            self._progress()
 
     def _check_restored(self, row: Row, validity: int, uidnext: int) -> None:
         """The cache was lost, and UIDNEXT is smaller than ever known: old bindings mean nothing (mail-rules 22)."""
@@ -190,54 +209,6 @@ class Pass(PassFolders):
         while self.store.commit(lambda change: sql.make_ghosts(change.txn, row.mid, SLICE), announce=False):
             breathe()
         self.store.commit(lambda change: boxes_sql.set_validity(change.txn, row.mid, validity), announce=False)
-
-    def _insert(self, row: Row, items: Sequence[Item], validity: int | None) -> None:
-        """New rows for ``message``. ``validity``: a first listing begins, under this UIDVALIDITY."""
-        if validity is not None:
-            self.store.commit(lambda change: boxes_sql.set_validity(change.txn, row.mid, validity), announce=False)
-            self._load_rows()
-        for part in slices(items, SLICE):
-            part = self._untouched(row.mid, part)
-            planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
-            hashes = {
-                item.uid: ids.server_thread_hash(self.store.salt, item.thread_id)
-                for item in part
-                if item.thread_id is not None
-            }
-            self.store.commit(
-                lambda change, rows=planned.new, hashes=hashes: sql.insert_copies(  # type: ignore[misc]
-                    change.txn, row.mid, rows, hashes
-                ),
-                announce=False,
-            )
-            self._change_flags(row, planned.changes)
-            self._hiding.setdefault(row.mid, []).extend(planned.hiding)
-            breathe()
-
-    def _untouched(self, mid: int, items: Sequence[Item]) -> Sequence[Item]:
-        newer = self._newer(mid, [item.uid for item in items])
-        return [item for item in items if item.uid not in newer] if newer else items
-
-    def _flags(self, row: Row, items: Sequence[Item]) -> None:
-        for part in slices(items, SLICE):
-            part = self._untouched(row.mid, part)
-            planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
-            self._change_flags(row, planned.changes)
-            self._hiding.setdefault(row.mid, []).extend(planned.hiding)
-            breathe()
-
-    def _change_flags(self, row: Row, changes: Sequence[FlagChange]) -> None:
-        for part in slices(changes, SETTLE):
-            self.store.commit(
-                lambda change, part=part: self._settle_flags(change, row.mid, part),  # type: ignore[misc]
-                announce=False,
-            )
-            breathe()
-
-    def _settle_flags(self, change: Change, mid: int, part: Sequence[FlagChange]) -> None:
-        sql.update_flags(change.txn, mid, part)
-        eids = sql.emails_of(change.txn, mid, [one.uid for one in part])
-        resettle(change, self.fetcher.folders, eids)
 
     # --- arriving --------------------------------------------------------------------------------------------------
 
@@ -283,8 +254,7 @@ class Pass(PassFolders):
         # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
         late = [grown for folder in self.source.folders() if (grown := self._grown(folder)) is not None]
         for grown in late:
-            with suppress(Moved):
-                self._catch_up(grown)
+            self._open(grown, partial(self._catch_up, grown))
         return bool(late)
 
     def _pending_with(self, mid: int, server_ids: str) -> list[int]:
@@ -302,7 +272,7 @@ class Pass(PassFolders):
         if row is not None:
             done = self._points.get(row.mid)
             point = done[0] if done is not None else row.known.point
-        if point is None or folder.uidvalidity != point.uidvalidity:
+        if row is None or point is None or folder.uidvalidity != point.uidvalidity or row.mid in self.refused:
             return None
         return row if (folder.uidnext or 0) > point.uidnext else None
 

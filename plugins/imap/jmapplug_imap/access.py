@@ -11,7 +11,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 
 from jmapplug.backends import Features
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 from jmapplug_imap.backoff import Backoff
 from jmapplug_imap.names import to_wire
 from jmapplug_imap.pool import Pool
@@ -33,7 +33,7 @@ SLICE = 0.004
 """Seconds of background work between two looks at what else there is to do."""
 
 
-class FolderRefused(CommandNo):
+class FolderRefused(CommandNo, FolderError):
     """SELECT or EXAMINE was refused: the folder is gone, or not ours to read."""
 
 

@@ -22,7 +22,8 @@ from jmapplug_imap.protocol.responses import Listed, MailboxStatus, MyRights, Na
 from jmapplug_imap.tree import Listing, Prefixes, build, canonical
 
 PIECE = 400  # commands in one write: their answers fit into the sockets' buffers while we still write
-RIGHTS_LAST = 600.0  # seconds for which MYRIGHTS is believed
+RIGHTS_LAST = 600.0  # seconds for which MYRIGHTS is believed at least
+REFRESHED = 50  # folders whose rights are asked for again in one look: with thousands of them, the oldest answers first
 _UNSELECTABLE = frozenset({"\\noselect", "\\nonexistent"})
 
 
@@ -166,8 +167,10 @@ class FolderLister:
             now = self._clock()
             self._rights = {key: row for key, row in self._rights.items() if key in set(keys)}
             if not connection.has("LIST-MYRIGHTS"):
-                old = [k for k in keys if k not in self._rights or now - self._rights[k][0] > RIGHTS_LAST]
-                commands += [["MYRIGHTS", Mailbox(to_wire(connection, key))] for key in old]
+                new = [key for key in keys if key not in self._rights]
+                old = sorted(key for key, (at, _) in self._rights.items() if now - at > RIGHTS_LAST)
+                old.sort(key=lambda key: self._rights[key][0])
+                commands += [["MYRIGHTS", Mailbox(to_wire(connection, key))] for key in (*new, *old[:REFRESHED])]
         results: list[Result] = []
         for start in range(0, len(commands), PIECE):
             outcomes = connection.pipeline(commands[start : start + PIECE])

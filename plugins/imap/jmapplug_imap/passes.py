@@ -6,6 +6,7 @@ the next pass, and none is ever skipped. Messages that arrive after the SELECT (
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,10 @@ IDENTITY: dict[str, tuple[Part, ...]] = {
     "": (),
 }
 """Id scheme → FETCH items that tell a message's identity."""
+LISTING = 20_000
+"""Messages in one answer at most, about: a folder with more is listed window by window (wish 23)."""
+MARKS = 900
+"""Numbers in one question for the windows' bounds."""
 EXPAND_MAX = 200_000
 """A VANISHED set with more numbers than this is compared with what is known instead of written out."""
 
@@ -56,6 +61,21 @@ def is_reset(since: SyncPoint, selected: Selected) -> bool:
     return selected.uidnext is not None and selected.uidnext < since.uidnext
 
 
+class _Found:
+    """What one pass has found so far. ``count``: of new messages, -1 where nobody has counted them; ``last``: the
+
+    highest UID among them.
+    """
+
+    def __init__(self) -> None:
+        self.new: list[Item] = []
+        self.flags: list[Item] = []
+        self.vanished: list[int] = []
+        self.windows: list[tuple[int, int]] = []
+        self.count = 0
+        self.last = 0
+
+
 class Passes:
     """Runs passes for one source."""
 
@@ -69,6 +89,17 @@ class Passes:
         self._access.validity[key] = found.point.uidvalidity
         return found
 
+    def listed(self, key: bytes, validity: int, first: int, last: int, new: bool) -> tuple[Item, ...]:
+        """See MailSource.listed."""
+
+        def work(connection: Connection) -> list[Item]:
+            self._access.view(connection, key, validity)
+            if new:
+                return self._arrivals(connection, first, last)
+            return self._flags(connection, first, last, ())
+
+        return tuple(self._access.run(work, background=True))
+
     def forget(self, key: bytes) -> None:
         """The folder has gone or has another name now."""
         self._lasting.pop(key, None)
@@ -77,23 +108,23 @@ class Passes:
         resync = since is not None and since.highestmodseq > 0 and "QRESYNC" in connection.enabled
         selected = self._open(connection, key, (since.uidvalidity, since.highestmodseq) if since and resync else None)
         reset = since is not None and is_reset(since, selected)
-        new: list[Item]
-        flags: list[Item] = []
-        vanished: list[int] = []
+        found = _Found()
         if since is None or reset:
-            new = self._everything(connection, selected)
+            if selected.exists:
+                self._find_new(connection, selected, 1, selected.exists, found)
         else:
-            new, flags, vanished = self._difference(connection, selected, since, known, resync)
-        uidnext = selected.uidnext or max((item.uid for item in new), default=since.uidnext - 1 if since else 0) + 1
+            self._difference(connection, selected, since, known, resync, found)
+        uidnext = selected.uidnext or max(since.uidnext if since and not reset else 1, found.last + 1)
         lasting = self._lasting[key]
         return Changes(
             point=SyncPoint(lasting.uidvalidity, uidnext, selected.highestmodseq or 0, selected.exists),
             reset=reset,
-            new=tuple(new),
-            flags=tuple(flags),
-            vanished=tuple(vanished),
+            new=tuple(found.new),
+            flags=tuple(found.flags),
+            vanished=tuple(found.vanished),
             read_only=lasting.read_only,
             permanent_flags=lasting.permanent_flags,
+            windows=tuple(sorted(found.windows, reverse=True)),
         )
 
     def _open(self, connection: Connection, key: bytes, qresync: tuple[int, int] | None) -> Selected:
@@ -112,41 +143,73 @@ class Passes:
 
     # --- what a pass reads
 
-    def _everything(self, connection: Connection, selected: Selected) -> list[Item]:
-        return self._arrivals(connection, selected, 1) if selected.exists else []
-
     def _difference(
-        self, connection: Connection, selected: Selected, since: SyncPoint, known: Known, resync: bool
-    ) -> tuple[list[Item], list[Item], list[int]]:
+        self,
+        connection: Connection,
+        selected: Selected,
+        since: SyncPoint,
+        known: Known,
+        resync: bool,
+        found: _Found,
+    ) -> None:
+        end, before = since.uidnext, since.highestmodseq
         if not selected.exists:
-            return [], [], _missing(known(), (), since.uidnext)
-        fresh = selected.uidnext is None or selected.uidnext > since.uidnext
-        new = self._arrivals(connection, selected, since.uidnext) if fresh else []
-        before = since.highestmodseq
+            found.vanished = _missing(known(), (), end)
+            return
+        if selected.uidnext is None or selected.uidnext > end:
+            self._find_new(connection, selected, end, selected.exists - since.messages, found)
         # A HIGHESTMODSEQ that went back, or is not kept (NOMODSEQ), tells nothing.
         if not before or not selected.highestmodseq or selected.highestmodseq < before:
-            flags = self._flags(connection, since, ())
-            return new, flags, _missing(known(), (item.uid for item in flags), since.uidnext)
+            if since.messages > LISTING and end > 1:
+                found.windows += self._windows(connection, selected.exists, 1, end - 1)
+                return
+            found.flags = self._flags(connection, 1, end - 1, ())
+            found.vanished = _missing(known(), (item.uid for item in found.flags), end)
+            return
+        gone: list[int] | None = []
         if resync:
-            flags = _below(selected.rows, since.uidnext)
-            gone = _written_out(selected.vanished, since.uidnext)
-        else:
-            changed = selected.highestmodseq > before and since.uidnext > 1
-            flags = self._flags(connection, since, ("CHANGEDSINCE", before)) if changed else []
-            gone = []
-        if gone is None or since.messages - len(gone) + len(new) != selected.exists:
+            found.flags = _below(selected.rows, end)
+            gone = _written_out(selected.vanished, end)
+        elif selected.highestmodseq > before:
+            found.flags = self._flags(connection, 1, end - 1, ("CHANGEDSINCE", before))
+        if gone is None or since.messages - len(gone) + found.count != selected.exists:
             # The count is the proof: without QRESYNC, after lost history, or with a HIGHESTMODSEQ that sticks.
-            return new, flags, _missing(known(), self._uids(connection, since.uidnext - 1), since.uidnext)
-        return new, flags, gone
+            gone = _missing(known(), self._uids(connection, end - 1), end)
+        found.vanished = gone
 
-    def _arrivals(self, connection: Connection, selected: Selected, first: int) -> list[Item]:
-        """Everything with a UID from ``first`` on that the SELECT knew of (``n:*`` names the last one at least)."""
-        last = selected.uidnext or sets.MAX_NUMBER
+    def _find_new(self, connection: Connection, selected: Selected, first: int, about: int, found: _Found) -> None:
+        """Everything from the UID ``first`` on that the SELECT knew of; ``about`` so many messages."""
+        last = selected.uidnext - 1 if selected.uidnext else sets.MAX_NUMBER
+        if about > LISTING:
+            found.windows = self._windows(connection, selected.exists, first, last)
+            if not selected.uidnext:  # the newest window begins with the last message there is
+                found.last = found.windows[0][0]
+                found.windows[0] = (found.last, found.last)
+            found.count = -1  # nobody knows: it proves nothing
+            return
+        found.new = self._arrivals(connection, first, last)
+        found.last = max((item.uid for item in found.new), default=0)
+        found.count = len(found.new)
+
+    def _windows(self, connection: Connection, exists: int, first: int, last: int) -> list[tuple[int, int]]:
+        """``first`` to ``last`` cut at the UIDs of every so many messages, newest first (they may lie anywhere)."""
+        step = max(LISTING, exists // MARKS)
+        places = [*range(step + 1, exists, step), *([exists] if last == sets.MAX_NUMBER else [])]
+        rows = connection.fetch(",".join(map(str, places)), ["UID"], uid=False)
+        marks = sorted({row.uid for row in rows if first < row.uid <= last})
+        starts = [first, *marks]
+        return list(zip(starts, [*(mark - 1 for mark in marks), last], strict=True))[::-1]
+
+    def _arrivals(self, connection: Connection, first: int, last: int) -> list[Item]:
+        """All facts of the messages from ``first`` to ``last`` (``n:*`` names the newest one at least)."""
+        if last < first:
+            return []
         items = ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
         found: dict[int, Item] = {}
         unread: list[int] = []
-        for row in paced(connection.fetch(f"{first}:*", items)):
-            if not first <= row.uid < last:
+        end = "*" if last == sets.MAX_NUMBER else str(last)
+        for row in paced(connection.fetch(f"{first}:{end}", items)):
+            if not first <= row.uid <= last:
                 continue
             if row.received_at is not None and row.flags is not None:
                 found[row.uid] = item_of(row)
@@ -158,13 +221,13 @@ class Passes:
             found[uid] = _piecemeal(connection, uid, items[1:])
         return [found[uid] for uid in sorted(found)]
 
-    def _flags(self, connection: Connection, since: SyncPoint, modifiers: Sequence[Part]) -> list[Item]:
-        if since.uidnext <= 1:
+    def _flags(self, connection: Connection, first: int, last: int, modifiers: Sequence[Part]) -> list[Item]:
+        if last < first:
             return []
-        rows = connection.fetch(f"1:{since.uidnext - 1}", ["UID", "FLAGS"], modifiers=modifiers)
+        rows = connection.fetch(f"{first}:{last}", ["UID", "FLAGS"], modifiers=modifiers)
         found: dict[int, Item] = {}
         for row in paced(rows):
-            if row.flags is not None and row.uid < since.uidnext:
+            if row.flags is not None and first <= row.uid <= last:
                 found[row.uid] = item_of(row)
         return [found[uid] for uid in sorted(found)]
 
@@ -172,7 +235,7 @@ class Passes:
         """The UIDs up to ``last`` that are really there."""
         if last < 1:
             return ()
-        return [row.uid for row in connection.fetch(f"1:{last}", ["UID"]) if row.uid <= last]
+        return array("I", (row.uid for row in paced(connection.fetch(f"1:{last}", ["UID"])) if row.uid <= last))
 
 
 def _piecemeal(connection: Connection, uid: int, items: Sequence[Part]) -> Item:

@@ -106,6 +106,9 @@ class ImapSource:
     def changes(self, key: bytes, since: SyncPoint | None, known: Callable[[], Sequence[int]]) -> Changes:
         return self._passes.changes(key, since, known)
 
+    def listed(self, key: bytes, validity: int, first: int, last: int, new: bool) -> tuple[Item, ...]:
+        return self._passes.listed(key, validity, first, last, new)
+
     def newest(self, key: bytes, count: int) -> tuple[Item, ...]:
         return self._finding.newest(key, count)
 

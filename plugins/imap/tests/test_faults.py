@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from jmapplug_imap import access as access_module
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.source import ImapSource
 
-from jmapplug.backends import SearchTerm, SyncPoint
-from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.backends import NewMessage, SearchTerm, SyncPoint
+from jmapplug.errors import AuthenticationError, FolderError, UpstreamError
 from jmapplug.testing.mail_source import MIXED, Mirror, message
 
 Upstream = Any
@@ -204,6 +205,120 @@ def test_a_server_that_falls_silent_ends_at_the_deadline(upstream: Upstream) -> 
         upstream.through.deaf = False
     finally:
         source.close()
+
+
+GOODBYE = b"* BYE [ALERT] shutting down\r\n"
+
+
+def test_a_goodbye_at_any_line_of_a_whole_sync_gives_the_right_answer_or_an_error(upstream: Upstream) -> None:
+    """RFC 9051 §7.1.5: at any time; in the middle of FETCH, between a command and its answer, instead of a greeting."""
+    proxy = upstream.through
+    first = upstream.source()
+    point = first.changes(b"INBOX", None, list).point
+    upstream.flag(b"INBOX", 1, "\\Flagged")
+    upstream.expunge(b"INBOX", 2)
+    upstream.append(b"INBOX", MIXED)
+    hidden, passed, at = proxy._hidden, 0, -1
+
+    def said(line: bytes) -> bytes:
+        nonlocal passed
+        passed += 1
+        if passed == at:
+            proxy.say(GOODBYE)
+            raise OSError("gone")
+        return bytes(hidden(line))
+
+    proxy._hidden = said
+    expected = everything(upstream.source(), point)
+    right = wrong = 0
+    for at in range(1, passed + 1):
+        passed = 0
+        source = upstream.source()
+        try:
+            assert everything(source, point) == expected, at
+            right += 1
+        except UpstreamError as error:
+            assert "shutting down" in str(error) or "broke" in str(error) or "closed" in str(error)
+            wrong += 1
+            assert everything(upstream.source(), point) == expected
+        source.close()
+    assert right > 40 and wrong > 5
+
+
+@pytest.mark.parametrize("hide", [set(), {"NOTIFY"}], ids=["notify", "idle"])
+def test_a_goodbye_to_one_who_waits_ends_the_wait_and_the_next_one_connects_again(
+    upstream: Upstream, hide: set[str]
+) -> None:
+    upstream.through.hide = hide
+    watch = upstream.source().watch(b"INBOX")
+    waiting = gevent.spawn(watch.wait, 60)
+    gevent.idle()
+    upstream.through.say(b"* BYE Disconnected for inactivity\r\n")
+    with pytest.raises(UpstreamError, match="inactivity"):
+        waiting.get(timeout=20)
+    assert watch.wait(60) is not None
+    watch.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "work"),
+    [
+        ("EXAMINE|SELECT", lambda source: source.headers(b"INBOX", [1])),
+        ("UID FETCH", lambda source: source.headers(b"INBOX", [1, 2, 3])),
+        ("UID FETCH", lambda source: list(source.details(b"INBOX", [1, 2, 3]))),
+        ("STATUS|APPEND", lambda source: source.folders()),
+        ("LIST", lambda source: source.folders()),
+        ("UID SEARCH", lambda source: source.search(b"INBOX", SearchTerm("text", "one"))),
+    ],
+)
+@pytest.mark.parametrize(
+    "answer",
+    ["NO [THROTTLED] slow down", "BAD Request is throttled. Suggested Backoff Time: 178755", "NO [LIMIT] rate"],
+)
+def test_a_throttled_command_is_not_repeated_in_any_way(
+    upstream: Upstream, line: str, work: Callable[[ImapSource], Any], answer: str
+) -> None:
+    """Wish 12: no smaller batch, no other connection, no second try."""
+    source = upstream.source()
+    assert source.features
+    upstream.through.refuse = [(line, answer)]
+    asked = 0
+    for _ in range(3):
+        with pytest.raises(UpstreamError) as caught:
+            work(source)
+        assert caught.value.code == "throttled" and caught.value.temporary and (caught.value.retry_after or 0) > 29
+        asked = asked or len(upstream.through.lines)
+        assert len(upstream.through.lines) == asked
+    assert len([each for each in upstream.through.lines if re.search(line.encode(), each)]) <= 3
+    assert source.held is not None
+
+
+def test_a_folder_in_use_elsewhere_is_left_alone_for_a_while_and_others_are_read(upstream: Upstream) -> None:
+    """RFC 5530 §3 INUSE, UNAVAILABLE."""
+    key = upstream.create("Box")
+    upstream.append(key, message("inside"))
+    source = upstream.source()
+    source.folders()
+    upstream.through.refuse = [('(EXAMINE|SELECT) "?INBOX', "NO [INUSE] locked by a POP3 session")]
+    for _ in range(5):
+        with pytest.raises(FolderError) as caught:
+            source.headers(b"INBOX", [1])
+        assert caught.value.code == "inuse" and caught.value.temporary
+    assert len(upstream.through.sent("INBOX")) - len(upstream.through.sent("STATUS")) <= 3
+    assert len([each for each in upstream.through.lines if b"EXAMINE INBOX" in each]) == 1
+    assert source.held is None and set(source.headers(key, [1])) == {1}
+
+
+def test_an_append_that_meets_a_limit_stops_the_others_of_its_call(upstream: Upstream, tmp_path: Path) -> None:
+    """Wish 12: each is told clearly, and none but the first is sent."""
+    source = upstream.source()
+    upstream.through.hide = {"MULTIAPPEND"}
+    upstream.through.refuse = [("APPEND", "NO [LIMIT] not so many")]
+    (tmp_path / "m").write_bytes(message("new"))
+    size = (tmp_path / "m").stat().st_size
+    answers = source.append(b"INBOX", [NewMessage(tmp_path / "m", size)] * 5)
+    assert [answer.error.code for answer in answers if answer.error] == ["limit"] * 5
+    assert len(upstream.through.sent(" APPEND ")) == 1
 
 
 def test_a_broken_download_leaves_no_half_file(upstream: Upstream, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jmapplug_imap import passes as passes_module
 from jmapplug_imap.passes import Passes, is_reset
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.selecting import Selected
@@ -56,8 +58,14 @@ class Connection:
             rows=rows,
         )
 
-    def fetch(self, uids: str, items: Sequence[str], modifiers: Sequence[Any] = ()) -> Iterator[FetchRow]:
+    def fetch(
+        self, uids: str, items: Sequence[str], uid: bool = True, modifiers: Sequence[Any] = ()
+    ) -> Iterator[FetchRow]:
         self.fetched.append(uids)
+        if not uid:
+            there = sorted(self.box.messages)
+            yield from (FetchRow(int(seq), there[int(seq) - 1]) for seq in uids.split(",") if seq)
+            return
         first, _, last = uids.partition(":")
         there = sorted([*self.box.messages, *self.box.late])
         top = there[-1] if there else 0
@@ -79,6 +87,10 @@ class Access:
 
     def run(self, work: Callable[[Any], Any], background: bool = False) -> Any:
         return work(self.connection)
+
+    def view(self, connection: Connection, key: bytes, validity: int) -> bool:
+        assert validity == connection.box.uidvalidity
+        return False
 
     def select(self, connection: Connection, key: bytes, *, read_only: bool, qresync: Any = None) -> Selected:
         return connection.select(qresync, read_only)
@@ -185,11 +197,15 @@ _STEP = st.lists(st.tuples(st.sampled_from(["new", "flag", "gone"]), st.integers
     st.lists(_STEP, max_size=6),
     st.sampled_from([(True, True), (False, True), (False, False)]),
     st.booleans(),
+    st.sampled_from([1, 2, 3, passes_module.LISTING]),
 )
 def test_every_sequence_of_changes_ends_in_the_truth(
-    steps: list[list[tuple[str, int, tuple[str, ...]]]], kind: tuple[bool, bool], tells_uidnext: bool
+    steps: list[list[tuple[str, int, tuple[str, ...]]]], kind: tuple[bool, bool], tells_uidnext: bool, listing: int
 ) -> None:
-    """A client that applies each pass knows exactly what is there, with QRESYNC, CONDSTORE or nothing."""
+    """A client that applies each pass knows exactly what is there, with QRESYNC, CONDSTORE or nothing.
+
+    Folders with more than ``listing`` messages are read window by window.
+    """
     qresync, condstore = kind
     tells_uidnext = tells_uidnext or qresync
     state = Box({}, 1, 1 if tells_uidnext else None, 1 if condstore else 0)
@@ -213,7 +229,8 @@ def test_every_sequence_of_changes_ends_in_the_truth(
                 gone.append((uid, uid))
         state.uidnext = top + 1 if tells_uidnext else None
         state.modseq, state.gone = modseq if condstore else 0, gone
-        found = runner.changes(b"x", point, lambda: sorted(known))
+        with mock.patch.object(passes_module, "LISTING", listing):
+            found = runner.changes(b"x", point, lambda: sorted(known))  # noqa: B023
         assert not found.reset or not tells_uidnext
         for item in found.flags:
             if item.uid in known:
@@ -223,5 +240,12 @@ def test_every_sequence_of_changes_ends_in_the_truth(
             known[item.uid] = item.flags
         for uid in found.vanished:
             known.pop(uid, None)
+        end = 1 if point is None or found.reset else point.uidnext
+        for low, high in found.windows:
+            assert high < end or low >= end
+            listed = runner.listed(b"x", 1, low, high, low >= end)
+            for uid in [uid for uid in known if low <= uid <= high]:
+                del known[uid]
+            known |= {item.uid: item.flags for item in listed}
         point = found.point
         assert known == {uid: flags for uid, (flags, _) in state.messages.items()}

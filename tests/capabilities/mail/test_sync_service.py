@@ -219,6 +219,7 @@ def test_status_needs_no_network(rig: Rig) -> None:
         "unindexed": 0,
         "phase": "idle",
         "watching": "poll",
+        "refused": 0,
     }
     rig.service.sync()
     rig.source.calls.clear()
@@ -229,6 +230,7 @@ def test_status_needs_no_network(rig: Rig) -> None:
         "unindexed": 50,
         "phase": "idle",
         "watching": "poll",
+        "refused": 0,
     }
     assert rig.source.calls == []
 

@@ -163,6 +163,17 @@ def save_structure(store: Store, eid: int, structure: Part, has_attachment: bool
     store.commit(lambda change: change.txn.execute(sql, values), announce=False)
 
 
+def replace_structure(store: Store, eid: int, structure: Part) -> None:
+    """Our own parser's structure for one that the server told wrongly; sizes of its parts mean nothing any more."""
+
+    def work(change: Change) -> None:
+        values = (_encode(structure), ~SERVER_STRUCTURE, eid)
+        change.txn.execute("UPDATE email SET structure = ?, flags = flags & ? WHERE eid = ? AND deleted = 0", values)
+        change.txn.execute("DELETE FROM part_size WHERE eid = ?", (eid,))
+
+    store.commit(work, announce=False)
+
+
 def save_sizes(store: Store, eid: int, sizes: Sizes) -> Sizes:
     """Add sizes of parts to what is known of an Email; all of them. One that is known stays as it was answered."""
 
