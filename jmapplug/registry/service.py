@@ -352,7 +352,7 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
 def _subscribe(request: Request) -> Answer:
     """Events from now on: ``{"revoked": accountid or token id}``, ``{"changed_account": accountid}``."""
     request.connection.subscribed = True
-    return {"states": {}, "changed": {}, "id": 0}
+    return {}
 
 
 def _unsubscribe(request: Request) -> Answer:

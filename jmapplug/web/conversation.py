@@ -41,7 +41,7 @@ class Conversation:
         self._ending = False
         self._listener: Listener | None = None
         self._types: frozenset[str] | None = None
-        self._told: dict[str, int] = {}
+        self._told: dict[str, str] = {}
 
     def run(self) -> None:
         """Talk until the connection has ended."""
@@ -126,18 +126,20 @@ class Conversation:
         since = self._told if state is None else positions.since(state, self.principal.accounts)
         self._listen(None if types is None else frozenset(types), since)
 
-    def _listen(self, types: frozenset[str] | None, since: dict[str, int]) -> None:
+    def _listen(self, types: frozenset[str] | None, since: dict[str, str]) -> None:
         listener, before = self.here.hub.listen(self.principal.accounts, types, since), self._listener
         self._listener, self._types = listener, types
-        gevent.spawn(self._tell, listener, before)
+        gevent.spawn(self._tell, listener, before, since)
 
-    def _tell(self, listener: Listener, before: Listener | None) -> None:
+    def _tell(self, listener: Listener, before: Listener | None, since: dict[str, str]) -> None:
         with listener:
+            # What the one before had not told yet is behind its position: this one tells it.
+            self._told = listener.positions | since
             if before is not None:
                 before.close()
             # A slow client's changes merge in its listener, so it is not told more than it reads.
             while self.channel.wait_for_room() and (changed := listener.wait(None)) is not None:
-                self._told = dict(listener.positions)
+                self._told = listener.positions
                 if changed:
                     told = {"@type": "StateChange", "changed": changed, "pushState": positions.write(self._told)}
                     self.channel.send(_encode(told).decode())

@@ -17,7 +17,7 @@ def events() -> Response:
     """A stream of StateChanges for every account of the login."""
     here = front.current()
     principal = _principal(here)
-    wish = eventsource.read_wish(request.args, request.headers.get("Last-Event-ID"))
+    wish = eventsource.read_wish(request.args, request.headers.get("Last-Event-ID"), principal.accounts)
     listener = here.hub.listen(principal.accounts, wish.types, wish.since)
     return streams.respond(listener, eventsource.stream(listener, wish), request.environ)
 

@@ -223,22 +223,11 @@ class Account:
             self._published.update(news)
             for watcher in self.watchers:
                 watcher(news)
-            self._on_publish({"changed": news, "id": self.store.modseq})
+            self._on_publish({"changed": news, "id": self.store.announced})
 
     def states(self) -> dict[str, str]:
         """The state of every data type that push knows."""
         return {name: self.store.state(name) for name in sorted(self.plugins.types)}
-
-    def changed_since(self, since: int | None, states: dict[str, str]) -> dict[str, str]:
-        """Types whose state is not the one in ``states``, or has moved after event ``since``."""
-        now = self.states()
-        if states:
-            return {name: state for name, state in now.items() if states.get(name, state) != state}
-        if since is None:
-            return {}
-        if since > self.store.modseq:  # an event of a cache that is gone
-            return now
-        return {name: state for name, state in now.items() if int(state.rpartition("-")[2]) > since}
 
     # --- life
 

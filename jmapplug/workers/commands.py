@@ -140,14 +140,12 @@ def upload(worker: Worker, request: Request) -> Answer:
 
 
 def subscribe(worker: Worker, request: Request) -> Answer:
-    """``{"since": event id?}`` or ``{"states": {type: state}?}`` → ``{"states", "changed", "id"}``.
+    """→ ``{"states": {type: state}, "id": position}``, as they are now.
 
-    From now on this connection gets events ``{"changed": {type: state}, "id": n}``; ``changed`` is what it missed.
+    From now on this connection gets events ``{"changed": {type: state}, "id": position}``.
     """
-    account = worker.account
     request.connection.subscribed = True
-    changed = account.changed_since(request.header.get("since"), request.header.get("states") or {})
-    return {"states": account.states(), "changed": changed, "id": account.store.modseq}
+    return {"states": worker.account.states(), "id": worker.account.store.announced}
 
 
 def unsubscribe(worker: Worker, request: Request) -> Answer:
