@@ -66,10 +66,10 @@ class Sockets:
 
     def heard(self, event: dict[str, Any]) -> None:
         """An event of the registry: ``{"revoked"}``, ``{"changed_account"}``, ``{"restarted"}``. Never blocks."""
-        what = event.get("revoked") or event.get("changed_account")
+        about = {event[name] for name in ("revoked", "pool", "changed_account") if name in event}
         for each in self.open:
             each.stale = True
-            each.due = each.due or what is None or what in each.names
+            each.due = each.due or not about or not about.isdisjoint(each.names)
         self._due.set()
 
     def stop(self) -> None:

@@ -26,6 +26,7 @@ from jmapplug.workers.errors import WorkerUnavailable
 
 if TYPE_CHECKING:
     from jmapplug.settings import Settings
+    from jmapplug.workers.login import Login
 
 log = logging.getLogger("jmapplug.workers")
 
@@ -74,6 +75,7 @@ class Account:
         settings: Settings,
         plugins: Plugins,
         on_publish: Callable[[dict[str, Any]], None],
+        login: Login,
     ) -> None:
         """``record``: the answer of ``__accounts__`` to "open". Raises UpstreamError for a type without a backend."""
         self.id: str = record["accountid"]
@@ -82,6 +84,7 @@ class Account:
         self.limits = Limits()
         self.folder: Path = settings.account_folder(self.id)
         self._on_publish = on_publish
+        self.login = login
         self._session: Any = None
         self._opening = Semaphore()
         self._published: dict[str, str] = {}

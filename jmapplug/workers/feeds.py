@@ -1,7 +1,7 @@
 """An account's events in another process: one subscription on the wire for all who want to know, kept over restarts.
 
-A *position* is how far an account's events have been told, ``<epoch>-<n>`` like the states themselves (store/account.py):
-every state with a number up to *n* has been an event. Numbers of two epochs cannot be compared.
+A *position* is how far an account's events have been told, ``<epoch>-<n>`` like the states themselves: every state with
+a number up to *n* has been an event. Numbers of two epochs cannot be compared.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def make(tmp_path):
             backends={"house": Backend}, schemas=[], types=frozenset({"A", "B"}), capabilities={"urn:x": capability}
         )
         settings = load({"JMAP_DATADIR": str(tmp_path)})
-        account = Account(RECORD | more, settings, plugins, events.append if events is not None else lambda body: None)
+        publish = events.append if events is not None else lambda body: None
+        account = Account(RECORD | more, settings, plugins, publish, None)
         made.append(account)
         return account
 
