@@ -66,6 +66,11 @@ class Principal:
         return self.accounts[self.account_id].email
 
     @property
+    def key(self) -> str:
+        """What the limits of a login are counted by."""
+        return self.account_id + self.login
+
+    @property
     def credential(self) -> str:
         """What was logged in with, as the registry's "standing" names it."""
         return self.mark if self.login == "password" else self.login

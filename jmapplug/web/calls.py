@@ -19,7 +19,7 @@ TIMEOUT = 120.0  # seconds for one request in a worker: searches upstream have d
 
 def place(here: Front, principal: Principal) -> AbstractContextManager[None]:
     """One of the login's maxConcurrentRequests, on whichever connection. Entering it raises RequestError limit."""
-    return here.requests.one(principal.account_id + principal.login)
+    return here.requests.one(principal.key)
 
 
 def answer(here: Front, principal: Principal, state: str, parsed: Request, body: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -21,6 +20,7 @@ from jmapplug.push.hub import Listener
 from jmapplug.web import calls, sessions
 from jmapplug.web.auth import Principal, Unauthorized
 from jmapplug.web.channel import Channel
+from jmapplug.web.connections import Connection
 from jmapplug.web.front import Front
 
 DRAIN = 2.0  # seconds for Requests under way when the connection is to end
@@ -30,12 +30,12 @@ log = logging.getLogger("jmapplug.web")
 _encode = msgspec.json.Encoder().encode
 
 
-class Conversation:
-    """One connection of a login. ``stale``: something about log-ins has changed; ``due``: about this one."""
+class Conversation(Connection):
+    """One WebSocket connection."""
 
     def __init__(self, here: Front, principal: Principal, asked: flask.Request, channel: Channel) -> None:
-        self.here, self.principal, self.channel = here, principal, channel
-        self.stale = self.due = False
+        super().__init__(principal)
+        self.here, self.channel = here, channel
         self._asked = asked
         self._running: set[gevent.Greenlet] = set()
         self._ending = False
@@ -150,19 +150,7 @@ class Conversation:
         if listener is not None:
             listener.close()
 
-    @property
-    def pushing(self) -> bool:
-        return self._listener is not None
-
     # --- the log-in (RFC 8887 §4.1: credentials that are good no more close the connection)
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset((self.principal.login, self.principal.account_id, *self.principal.accounts))
-
-    @property
-    def expired(self) -> bool:
-        return self.principal.expires < time.monotonic()
 
     def renew(self) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jmapplug.settings import Setting
+from jmapplug.settings import Setting, count
 
 
 def _flag(value: str) -> bool:
@@ -24,15 +24,9 @@ def _contact(value: str) -> str:
     return value
 
 
-def _most(value: str) -> int:
-    if not value.isdecimal() or not 1 <= int(value) <= 10_000:
-        raise ValueError("a number from 1 to 10000 is needed")
-    return int(value)
-
-
 SETTINGS = (
     Setting("JMAP_PUSH_PRIVATE", _flag, "", "web push may go to http and to private addresses"),
     Setting("JMAP_PUSH_CA", _file, None, "PEM file of authorities trusted for web push, beside the system's"),
     Setting("JMAP_PUSH_CONTACT", _contact, None, "mailto: or https: URL that push services are told"),
-    Setting("JMAP_PUSH_SUBSCRIPTIONS", _most, "32", "push subscriptions that a login may have"),
+    Setting("JMAP_PUSH_SUBSCRIPTIONS", count, "32", "push subscriptions that a login may have"),
 )
