@@ -22,7 +22,7 @@ HEADERS = {
     "X-Accel-Buffering": "no",
     "Connection": "close",
 }
-LOOK = 15.0  # seconds between looks for the end of a client that has sent octets which nobody will read
+LOOK = 5.0  # seconds between looks for the end of a client that has sent octets which nobody will read
 SILENCE = 60  # seconds without an octet after which the system asks a client whether it is there, and between tries
 POLLRDHUP = 0x2000
 
@@ -55,11 +55,9 @@ class StreamResponse(Response):
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         app_iter, status, headers = self.get_wsgi_response(environ)
         write = start_response(status, headers)
-        if environ["REQUEST_METHOD"] == "HEAD":
-            self.close()
-            return app_iter
         try:
-            write(b"")
+            if environ["REQUEST_METHOD"] != "HEAD":
+                write(b"")
         except BaseException:
             # The client has gone already, and the server closes only what it was given.
             self.close()

@@ -45,6 +45,7 @@ class Pool:
         self.accounts = [ACCOUNT]
         self.credentials: dict[str, int | None] = {PASSWORD: None}
         self.known: dict[str, dict[str, str]] = {}
+        self.coming: dict[str, dict[str, str]] = {}
         self.away = False
         self.asked = 0
         self.on_standing: Callable[[], object] | None = None
@@ -80,7 +81,8 @@ class Pool:
         self.on_change = None
 
     def gather(self, seconds: float) -> None:
-        """All have answered."""
+        """Those answer that took their time."""
+        self.known |= self.coming
 
 
 class Rig:

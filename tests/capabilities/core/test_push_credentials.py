@@ -172,8 +172,10 @@ def test_subscriptions_of_a_time_when_nobody_wrote_down_whose_they_were_end(rig:
 
 def test_one_message_tells_of_all_accounts_of_the_login(rig: Rig) -> None:
     rig.login.accounts.append("other")
-    rig.login.known["other"] = {"Email": "o-1", "Mailbox": "o-1"}
+    rig.login.coming["other"] = {"Email": "o-1", "Mailbox": "o-1"}
     rig.subscribe()
+    rig.login.known |= rig.login.coming
+    rig.pusher.kick()
     rig.quiet()
     assert rig.service.posts == [], "what was so at the beginning is no news"
     rig.move("Email")
