@@ -160,7 +160,8 @@ class WorkerClient:
         ``{"restarted": True}`` when the subscription was broken for a moment (revocations may have been missed);
         ``{"gone": True}``, the last one, when there is no such account (any more).
         The worker is kept alive, and subscribed to again when it restarts; what changed meanwhile is delivered.
-        Returns when the worker has answered, or after ``timeout`` seconds (then it goes on trying).
+        Returns when the worker has answered, or after ``timeout`` seconds (then it goes on trying). With 0 it does not
+        give any other greenlet a turn.
         """
         feed = self._feeds.get(account_id)
         if feed is None:

@@ -40,6 +40,12 @@ def later(one: str | None, other: str) -> str:
     return one if epoch == now and number > latest else other
 
 
+def _told(states: States, position: str | None) -> States:
+    """Without those that wait to be announced: they will be events, and must be news then."""
+    reached = _parts(position or "")[1]
+    return {name: state for name, state in states.items() if _parts(state)[1] <= reached}
+
+
 def missed(states: States, position: str, since: str) -> States:
     """Of the states as they are, those that have been told after position ``since`` and up to ``position``.
 
@@ -97,10 +103,10 @@ class Feed:
     def add(self, callback: Callback, since: str | None, timeout: float) -> Subscription:
         member = Subscription(self, callback, since)
         self._members.append(member)
-        if self.position is None:
-            self._ready.wait(timeout)
-        else:
+        if self.position is not None:
             self._catch_up(member)
+        elif timeout:
+            self._ready.wait(timeout)
         return member
 
     def _catch_up(self, member: Subscription) -> None:
@@ -182,7 +188,8 @@ class Feed:
         """Subscribe on the channel in use. What changed since the last time is delivered as an event."""
         channel = self._client.channel(self.account_id)
         answer, _ = channel.call("subscribe", {}, b"", 30)
-        states, position = answer.get("states") or {}, answer.get("id")
+        position = answer.get("id")
+        states = _told(answer.get("states") or {}, position)
         if self._subscribed:
             self.deliver({"restarted": True})
             self.deliver({"changed": states, "id": position})

@@ -122,6 +122,17 @@ def test_what_is_known_already_is_no_event() -> None:
     member.close()
 
 
+def test_what_was_committed_and_not_announced_yet_is_news_when_it_is() -> None:
+    feed = Feed(Wire(answer("e-3", A="e-3", B="e-4")), "a")  # type: ignore[arg-type]
+    events: list[Any] = []
+    member = feed.add(events.append, None, 5)
+    assert (member.states, member.position) == ({"A": "e-3"}, "e-3")
+    announced = {"changed": {"B": "e-4"}, "id": "e-4"}
+    feed.deliver(announced)
+    assert (events, member.position) == ([announced], "e-4")
+    member.close()
+
+
 def test_an_account_that_is_gone_is_the_last_event() -> None:
     wire = Wire(NotFound("no"))
     feed = Feed(wire, "a")  # type: ignore[arg-type]
