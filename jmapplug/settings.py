@@ -85,6 +85,13 @@ def _interval(value: str) -> int:
     return int(value)
 
 
+def count(value: str) -> int:
+    """A limit: how many there may be of something."""
+    if not value.isdecimal() or not 1 <= int(value) <= 100_000:
+        raise ValueError("a number from 1 to 100000 is needed")
+    return int(value)
+
+
 def _flag(value: str) -> bool:
     return value.strip().lower() not in ("", "0", "no", "false", "off")
 

@@ -7,6 +7,7 @@ command -v dovecot >/dev/null || missing+=(dovecot-imapd dovecot-lmtpd)
 [ -x /usr/lib/dovecot/managesieve-login ] || [ -x /usr/libexec/dovecot/managesieve-login ] \
   || missing+=(dovecot-sieve dovecot-managesieved)
 [ -x /usr/lib/dovecot/submission-login ] || [ -x /usr/libexec/dovecot/submission-login ] || missing+=(dovecot-submissiond)
+command -v nginx >/dev/null || missing+=(nginx)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v setpriv >/dev/null || missing+=(util-linux)
 bash "$(dirname "${BASH_SOURCE[0]}")/cyrus.sh" "${JMAPPLUG_CYRUS:-$(dirname "${BASH_SOURCE[0]}")/../.venv/cyrus}"
@@ -25,4 +26,5 @@ echo "MISSING Debian packages: ${missing[*]}"
 echo "  apt-get install ${missing[*]}"
 echo "  without them every test that needs a real Dovecot is skipped (the fixtures 'dovecot' and 'dovecot_maildir');"
 echo "  without dovecot-sieve and dovecot-managesieved those about Sieve and vacation (the fixture 'dovecot_sieve'),"
-echo "  without dovecot-submissiond those that send through Dovecot (the fixture 'dovecot_submission')"
+echo "  without dovecot-submissiond those that send through Dovecot (the fixture 'dovecot_submission'),"
+echo "  without nginx those of event streams and WebSockets behind it (the fixture 'needs_nginx')"

@@ -52,10 +52,12 @@ def execute(
     on_call: OnCall | None = None,
     admit: Admit | None = None,
     login: Any = None,
+    credential: str = "",
 ) -> bytes:
     """The Response (RFC 8620 §3.4) as JSON. Never raises an Exception.
 
-    ``login``: the account that methods of the login work on (``Method.of_login``).
+    ``login``: the account that methods of the login work on (``Method.of_login``); ``credential``: what was logged in
+    with.
     """
     outcome = run(
         request,
@@ -69,6 +71,7 @@ def execute(
         on_call=on_call,
         admit=admit,
         login=login,
+        credential=credential,
     )
     # RFC 8620 §3.4: createdIds is only returned if given in the request.
     made = None if request.created_ids is None else outcome.created_ids
@@ -88,6 +91,7 @@ def run(
     on_call: OnCall | None = None,
     admit: Admit | None = None,
     login: Any = None,
+    credential: str = "",
 ) -> Outcome:
     """Run every call. ``previous``: earlier responses of the same Request (those in ``request.previous`` come first);
     ``created_ids``: instead of the Request's own. A call that fails does not stop those behind it (§3.6.2).
@@ -95,7 +99,7 @@ def run(
     made = dict(created_ids if created_ids is not None else request.created_ids or {})
     runner = _Runner(request, methods, account_for, limits, made, [*request.previous, *previous])
     runner.error_map, runner.on_error, runner.on_call, runner.admit = error_map, on_error, on_call, admit
-    runner.login = login
+    runner.login, runner.credential = login, credential
     responses: list[Answer] = []
     for invocation in request.calls:
         for answer in runner.answers(invocation):
@@ -125,6 +129,7 @@ class _Runner:
     on_call: OnCall | None = None
     admit: Admit | None = None
     login: Any = None
+    credential = ""
 
     def __init__(
         self,
@@ -168,7 +173,7 @@ class _Runner:
             account = self.login
         if self.admit is not None:
             self.admit(method, account)
-        call = Call(name, account_id, account, self.limits, self.created_ids, self.using)
+        call = Call(name, account_id, account, self.limits, self.created_ids, self.using, self.credential)
         call.invoke = partial(self.invoked, call)
         return method.handler(call, args), call.extra
 

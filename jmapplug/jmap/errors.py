@@ -6,14 +6,20 @@ from typing import Any
 
 
 class RequestError(Exception):
-    """The whole Request is refused: answered as problem details (RFC 7807) with an HTTP status. RFC 8620 §3.6.1."""
+    """The whole Request is refused: answered as problem details (RFC 7807) with an HTTP status. RFC 8620 §3.6.1.
 
-    def __init__(self, type_: str, detail: str, *, status: int = 400, limit: str | None = None) -> None:
+    ``retry_after``: seconds after which another try may do better, where the status is 429.
+    """
+
+    def __init__(
+        self, type_: str, detail: str, *, status: int = 400, limit: str | None = None, retry_after: int = 1
+    ) -> None:
         super().__init__(detail)
         self.type = f"urn:ietf:params:jmap:error:{type_}"
         self.detail = detail
         self.status = status
         self.limit = limit
+        self.retry_after = retry_after
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {"type": self.type, "status": self.status, "detail": self.detail}

@@ -37,7 +37,8 @@ class Call:
     ``created_ids`` maps creation ids to ids for the whole Request (RFC 8620 §3.3). ``extra`` collects invocations
     that follow this call's own response (RFC 8620 §5.4, RFC 8621 §7.5: implicit calls), as (name, arguments).
     ``invoke(name, arguments)`` runs another method of the table in this account, whether it is in ``using`` or not,
-    and gives its response's arguments; it raises MethodError as that method does.
+    and gives its response's arguments; it raises MethodError as that method does. ``credential`` names what was logged
+    in with; the account's ``login`` knows which names are good now.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Call:
     limits: Limits
     created_ids: dict[str, str]
     using: frozenset[str]
+    credential: str = ""
     extra: list[tuple[str, Reply]] = field(default_factory=list)
     invoke: Callable[[str, Args], Reply] = field(default=_no_table)
 

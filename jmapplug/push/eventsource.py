@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -23,10 +23,10 @@ class Wish:
     types: frozenset[str] | None
     close_after_state: bool
     ping: int
-    since: dict[str, int]
+    since: dict[str, str]
 
 
-def read_wish(query: Mapping[str, str], last_event_id: str | None) -> Wish:
+def read_wish(query: Mapping[str, str], last_event_id: str | None, accounts: Iterable[str]) -> Wish:
     """The three variables and Last-Event-ID. Raises RequestError for values that RFC 8620 §7.3 does not know."""
     types = query.get("types", "*")
     close_after = query.get("closeafter", "no")
@@ -40,7 +40,7 @@ def read_wish(query: Mapping[str, str], last_event_id: str | None) -> Wish:
         types=None if "*" in names or not names else names,
         close_after_state=close_after == "state",
         ping=max(int(ping), LEAST_PING) if int(ping) else 0,
-        since=positions.read(last_event_id),
+        since=positions.since(last_event_id, accounts) if last_event_id else {},
     )
 
 

@@ -15,23 +15,22 @@ class Subscribe(Protocol):
     """What the hub needs of a WorkerClient."""
 
     def subscribe(
-        self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: int | None = None
+        self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: str | None = None
     ) -> Any:
-        """A handle with ``close()`` and ``position``, the number of the account's last event (None: not known yet)."""
+        """A handle with ``close()`` and ``position``: how far ``callback`` has been told (None: not known yet)."""
 
 
 class Listener:
-    """One stream: what has changed since it last read, and the position it has reached in each account.
+    """One stream: what has changed since it last read, and the position that it has reached in each account.
 
     ``types``: None = all. Use as a context manager; leaving it ends the subscriptions.
     """
 
-    def __init__(self, hub: Hub, accounts: Iterable[str], types: frozenset[str] | None, since: dict[str, int]) -> None:
+    def __init__(self, hub: Hub, accounts: Iterable[str], types: frozenset[str] | None, since: dict[str, str]) -> None:
         self._hub, self._accounts, self._types, self._since = hub, tuple(accounts), types, since
         self._pending: Changed = {}
-        self._handles: list[Any] = []
+        self._handles: dict[str, Any] = {}
         self._ready = Event()
-        self.positions: dict[str, int] = dict(since)
         self.closed = False
 
     def __enter__(self) -> Listener:
@@ -41,18 +40,14 @@ class Listener:
             self.close()
             return self
         for account_id in self._accounts:
-            handle = self._hub.client.subscribe(
+            self._handles[account_id] = self._hub.client.subscribe(
                 account_id, self._receiver(account_id), since=self._since.get(account_id)
             )
-            self._handles.append(handle)
-            if (reached := getattr(handle, "position", None)) is not None:
-                # Of an account without an event so far too: the client's position is the whole login's.
-                self.positions.setdefault(account_id, reached)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._hub.listeners.discard(self)
-        for handle in self._handles:
+        for handle in self._handles.values():
             handle.close()
 
     def _receiver(self, account_id: str) -> Callable[[dict[str, Any]], None]:
@@ -60,8 +55,6 @@ class Listener:
             if event.get("gone"):
                 self.close()
                 return
-            if "id" in event:
-                self.positions[account_id] = event["id"]
             changed = event.get("changed") or {}
             wanted = {name: state for name, state in changed.items() if self._types is None or name in self._types}
             if wanted:
@@ -69,6 +62,15 @@ class Listener:
                 self._ready.set()
 
         return receive
+
+    @property
+    def positions(self) -> dict[str, str]:
+        """How far all of the login's accounts have been told, those without an event so far too.
+
+        Right after :meth:`wait` it covers what that gave. One whose worker has not answered yet is left out.
+        """
+        reached = {account_id: handle.position for account_id, handle in self._handles.items()}
+        return {account_id: position for account_id, position in reached.items() if position is not None}
 
     def wait(self, timeout: float | None) -> Changed | None:
         """What changed, merged; {} after ``timeout`` seconds without any; None when the stream is to end."""
@@ -94,9 +96,9 @@ class Hub:
         self.stopped = False
 
     def listen(
-        self, accounts: Iterable[str], types: frozenset[str] | None = None, since: dict[str, int] | None = None
+        self, accounts: Iterable[str], types: frozenset[str] | None = None, since: dict[str, str] | None = None
     ) -> Listener:
-        """A listener for these accounts' changes."""
+        """A listener for these accounts' changes; ``since``: positions behind which what was missed is told first."""
         return Listener(self, accounts, types, since or {})
 
     def stop(self) -> None:

@@ -23,8 +23,9 @@ from jmapplug import plugins
 from jmapplug.errors import JmapplugError, SetupError
 from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name, seal_of
 from jmapplug.registry.counters import Totals
-from jmapplug.registry.credentials import Vault, load_key
+from jmapplug.registry.credentials import Vault, derive, load_key
 from jmapplug.registry.database import Database
+from jmapplug.registry.standing import Standings
 from jmapplug.registry.store import Records, Row
 from jmapplug.registry.tokens import Tokens, digest, possible
 from jmapplug.registry.waking import wake_forever
@@ -48,7 +49,8 @@ class Registry:
     def __init__(self, settings: Settings, found: plugins.Plugins, client: WorkerClient) -> None:
         self.settings = settings
         self.client = client
-        self._shelf = Shelf(found, Vault(load_key(settings)))
+        key = load_key(settings)
+        self._shelf = Shelf(found, Vault(key))
         self._db = Database(settings.datadir / "accounts.sqlite3")
         # What the workers said last; written to the file now and then.
         self._reports: dict[str, Header] = {
@@ -57,6 +59,7 @@ class Registry:
         self._unwritten: set[str] = set()
         self._totals = Totals()
         self.tokens = Tokens(self._db, self._revoked)
+        self.standings = Standings(self._db, self._shelf, derive(key, "password-mark"), self._report_of)
         self.broadcast: Callable[[str, Header], None] = lambda name, body: None
 
     # --- accounts
@@ -101,7 +104,7 @@ class Registry:
         existing = self._db.run(work)
         if existing is None:
             self._reports.setdefault(accountid, {})
-            self._revoked(accountid)  # somebody may remember that there was no such account
+            self._revoked(accountid, str(row["poolid"]))  # somebody may remember that there was no such account
             return {"created": True}
         same = (existing["email"], existing["type"]) == (email, type_) and self._shelf.settings(existing) == given
         if not same:
@@ -120,17 +123,18 @@ class Registry:
             "settings": self._shelf.sealed(accountid, row["type"], given),
         }
         self._change(accountid, values)
-        self._revoked(accountid)
+        self._revoked(accountid, row["poolid"])
         self._restart_worker(accountid)
         return {}
 
     def delete(self, header: Header) -> Header:
         """``{accountid}`` → ``{}`` when the worker has ended and every file is gone. Raises NotFound."""
-        accountid = str(header.get("accountid"))
+        row = self._row(header)
+        accountid = row["accountid"]
         if not self._db.run(lambda records: records.remove_account(accountid)):
             raise NotFound("not found")
         self._reports.pop(accountid, None)
-        self._revoked(accountid)
+        self._revoked(accountid, row["poolid"])
         self._remove_files(accountid)
         return {}
 
@@ -157,7 +161,7 @@ class Registry:
     def open(self, header: Header) -> Header:
         """``{accountid}`` → ``{accountid, email, type, settings (decrypted), pool, seal}``. Raises NotFound.
 
-        ``seal``: as in :meth:`pool`.
+        ``seal``: as in :meth:`Standings.pool`.
         """
         row = self._row(header)
         return {
@@ -168,23 +172,6 @@ class Registry:
             "pool": row["poolid"],
             "seal": seal_of(row),
         }
-
-    def pool(self, header: Header) -> Header:
-        """``{accountid}`` → ``{"accounts": [AccountInfo fields], "seal"}`` of its pool, itself first. Raises NotFound.
-
-        ``seal`` is another text whenever the account's own settings, its password among them, have been written.
-        """
-        accountid = str(header.get("accountid"))
-
-        def work(records: Records) -> list[Row]:
-            own = records.account(accountid)
-            return records.pool(own["poolid"]) if own else []
-
-        rows = self._db.run(work)
-        if not rows:
-            raise NotFound("not found")
-        rows.sort(key=lambda row: row["accountid"] != accountid)
-        return {"accounts": [self._shelf.info(row, self._report_of(row)) for row in rows], "seal": seal_of(rows[0])}
 
     # --- reports
 
@@ -267,11 +254,12 @@ class Registry:
         return {"candidates": [row["accountid"] for row in rows]}
 
     def heal(self, header: Header) -> Header:
-        """``{accountid, password}``: the upstream takes this password, the stored one it did not → ``{}``."""
+        """``{accountid, password}``: the upstream takes this password, the stored one it does not → ``{}``."""
         row = self._row(header)
         given = self._shelf.settings(row) | {"password": str(header["password"])}
         sealed = self._shelf.sealed(row["accountid"], row["type"], given)
         self._change(row["accountid"], {"settings": sealed})
+        self._revoked(row["accountid"], row["poolid"])
         # It may be pausing, for an hour even, because of the old one: what it reports can be some seconds old.
         self._restart_worker(row["accountid"])
         return {}
@@ -300,8 +288,8 @@ class Registry:
         if not self._db.run(lambda records: records.change_account(accountid, values)):
             raise NotFound("not found")
 
-    def _revoked(self, what: str) -> None:
-        self.broadcast("change", {"revoked": what})
+    def _revoked(self, what: str, pool: str) -> None:
+        self.broadcast("change", {"revoked": what, "pool": pool})
 
     def _restart_worker(self, accountid: str) -> None:
         """It opens the account with the new settings; a worker that is not there needs nothing."""
@@ -338,7 +326,8 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
     "update": Registry.update,
     "delete": Registry.delete,
     "open": Registry.open,
-    "pool": Registry.pool,
+    "pool": lambda registry, header: registry.standings.pool(header),
+    "standing": lambda registry, header: registry.standings.standing(header),
     "report": Registry.report,
     "login": Registry.login,
     "heal": Registry.heal,
@@ -352,9 +341,9 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
 
 
 def _subscribe(request: Request) -> Answer:
-    """Events from now on: ``{"revoked": accountid or token id}``, ``{"changed_account": accountid}``."""
+    """Events from now on: ``{"revoked": accountid or token id, "pool": …}``, ``{"changed_account": accountid}``."""
     request.connection.subscribed = True
-    return {"states": {}, "changed": {}, "id": 0}
+    return {}
 
 
 def _unsubscribe(request: Request) -> Answer:

@@ -34,9 +34,9 @@ def possible(text: str) -> bool:
 
 
 class Tokens:
-    """The commands on tokens. ``on_revoked`` is told the id of each token that is good no more."""
+    """The commands on tokens. ``on_revoked`` is told the id of each token that is good no more, and its pool."""
 
-    def __init__(self, database: Database, on_revoked: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, on_revoked: Callable[[str, str], None]) -> None:
         self._db = database
         self._revoked = on_revoked
 
@@ -82,10 +82,16 @@ class Tokens:
 
     def revoke(self, header: Header) -> Header:
         """``{id}`` → ``{}``; every subscribed front hears of it. Raises NotFound."""
-        row = self._db.run(lambda records: records.remove_token(str(header.get("id"))))
-        if row is None:
-            raise NotFound("not found")
-        self._revoked(row["id"])
+        ident = str(header.get("id"))
+
+        def work(records: Records) -> str:
+            row = records.remove_token(ident)
+            owner = records.account(row["accountid"]) if row is not None else None
+            if owner is None:
+                raise NotFound("not found")
+            return str(owner["poolid"])
+
+        self._revoked(ident, self._db.run(work))
         return {}
 
     def login(self, header: Header) -> Header:

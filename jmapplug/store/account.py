@@ -91,6 +91,7 @@ class Store:
         self.on_change = on_change
         self._clock = clock
         self._waiting: set[str] = set()
+        self._reached = 0
         self.own = Database(self.folder / "own.sqlite3", (OWN_BASE,), synchronous="FULL")
         try:
             _apply(self.own, schemas, "own")
@@ -168,6 +169,11 @@ class Store:
         """The counter now: the modseq of the last commit that allocated one."""
         return self._counter
 
+    @property
+    def announced(self) -> str:
+        """How far ``on_change`` has been told, ``<epoch>-<n>``: no state with a number up to *n* waits to be."""
+        return f"{self.epoch}-{self._reached if self._waiting else self._counter}"
+
     def state(self, type_: str) -> str:
         """The state of a type now."""
         return f"{self.epoch}-{self._types.get(type_, 0)}"
@@ -195,6 +201,8 @@ class Store:
 
         result = self.cache.write(run)
         change = changes[0]
+        if not self._waiting:
+            self._reached = self._counter
         if change.allocated is not None:
             self._counter = change.allocated
             self._types.update(dict.fromkeys(change.touched, change.allocated))

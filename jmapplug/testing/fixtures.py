@@ -11,6 +11,7 @@ import pytest
 from jmapplug.testing import cyrus as cyrus_server
 from jmapplug.testing import dovecot as dovecot_server
 from jmapplug.testing import gmail_server
+from jmapplug.testing import nginx as nginx_server
 from jmapplug.testing import pymap_server as pymap_module
 from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
@@ -72,6 +73,12 @@ def cyrus() -> Iterator[Cyrus]:
     server = cyrus_server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def needs_nginx() -> None:
+    """A real nginx can be started (``testing.nginx``)."""
+    _needs(nginx_server.program(), "nginx is not installed (apt-get install nginx)")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,13 @@ from typing import Any, Protocol
 
 from jmapplug.testing.ports import HOST, accepts, free_ports, stop, wait_until
 
+ASK = """
+import json, os, sys
+from jmapplug import settings
+from jmapplug.workers.client import WorkerClient
+client = WorkerClient(settings.load(os.environ), lead=False)
+print(json.dumps(client.call("__accounts__", sys.argv[1], json.loads(sys.argv[2]))[0]))
+"""
 USING = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail")
 
 
@@ -157,6 +164,13 @@ class Proxy:
         assert reply.status == 201, reply
         assert "warning" not in reply.json, reply
         return self.client(account, user, server.password)
+
+    def registry(self, command: str, **header: Any) -> dict[str, Any]:
+        """Ask the registry of the running service, from a process beside it."""
+        asked = [sys.executable, "-c", ASK, command, json.dumps(header)]
+        done = subprocess.run(asked, env=self.environ, check=True, capture_output=True, text=True)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
     def client(self, account: str, user: str, password: str) -> Client:
         return Client(self.port, account, basic(user, password))

@@ -32,7 +32,7 @@ def problem(error: RequestError) -> Response:
     """RFC 8620 §3.6.1: problem details. A body that was not read to its end closes the connection."""
     headers = {"Connection": "close"} if error.status == 413 else {}
     if error.status == 429:
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = str(error.retry_after)
     return json_answer(error.to_json(), error.status, content_type=PROBLEM, headers=headers)
 
 

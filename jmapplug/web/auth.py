@@ -49,19 +49,31 @@ class TooManyFailures(JmapplugError):
 class Principal:
     """A login: the account logged in with, and every account of its pool (design: one person's accounts).
 
-    ``seal`` is another one whenever the account's settings, its password among them, are written.
+    ``seal`` is another one whenever the account's settings, its password among them, are written; ``mark`` whenever
+    the password is another one.
     """
 
     account_id: str
     login: str
     accounts: dict[str, AccountInfo]
     seal: str = ""
+    mark: str = ""
     session_state: str = ""
     expires: float = field(default_factory=lambda: time.monotonic() + CACHE_SECONDS)
 
     @property
     def username(self) -> str:
         return self.accounts[self.account_id].email
+
+    @property
+    def key(self) -> str:
+        """What the limits of a login are counted by."""
+        return self.account_id + self.login
+
+    @property
+    def credential(self) -> str:
+        """What was logged in with, as the registry's "standing" names it."""
+        return self.mark if self.login == "password" else self.login
 
 
 @dataclass(slots=True)
@@ -149,7 +161,7 @@ class Authenticator:
         accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in pool["accounts"]}
         if account_id not in accounts:
             raise Unauthorized("the account is gone")
-        return Principal(account_id, login, accounts, str(pool.get("seal") or ""))
+        return Principal(account_id, login, accounts, str(pool.get("seal") or ""), str(pool.get("mark") or ""))
 
     def _fresh(self, request: Request, header: str) -> Principal:
         scheme, _, credentials = header.partition(" ")
@@ -193,22 +205,25 @@ class Authenticator:
         if account_id := answer.get("accountid"):
             return account_id, answer.get("login") or "password"
         for candidate in answer.get("candidates") or ():
-            if self._upstream_takes(candidate, password):
-                self._call("heal", {"accountid": candidate, "password": password})
+            account = self._call("open", {"accountid": candidate})
+            if password and self._upstream_says(account, password):
+                # Several may be good at once, one for each app. The stored one gives way when it is refused.
+                stored = account["settings"].get("password")
+                if not stored or self._upstream_says(account, stored) is False:
+                    self._call("heal", {"accountid": candidate, "password": password})
                 return candidate, "password"
         raise Unauthorized("unknown user or wrong password")
 
-    def _upstream_takes(self, account_id: str, password: str) -> bool:
-        """The stored password did not match: it may have changed upstream since. Never in the registry's queue."""
-        account = self._call("open", {"accountid": account_id})
+    def _upstream_says(self, account: dict[str, Any], password: str) -> bool | None:
+        """Whether the upstream takes a password, None when it cannot be asked. Never in the registry's queue."""
         backend = self.plugins.backends.get(account["type"])
-        if backend is None or not password:
-            return False
+        if backend is None:
+            return None
         settings = msgspec.convert(account["settings"], backend.settings)
         try:
             return backend().check_password(settings, account["email"], password)
         except UpstreamError:
-            return False
+            return None
 
     def _hold_back(self, *keys: str) -> None:
         if seconds := self.failures.wait(*keys):

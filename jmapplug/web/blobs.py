@@ -39,7 +39,7 @@ def upload(account_id: str) -> Response:
     here = front.current()
     principal = here.auth.principal(request)
     _own(principal, account_id)
-    with here.uploads.one(principal.account_id + principal.login):
+    with here.uploads.one(principal.key):
         type_ = media_type(request.headers.get("Content-Type")) or "application/octet-stream"
         blob_id = f"f-{uuid.uuid4()}"
         folder = Path(here.client.call(account_id, "upload_path", retry=True)[0]["path"])

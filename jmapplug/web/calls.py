@@ -19,7 +19,7 @@ TIMEOUT = 120.0  # seconds for one request in a worker: searches upstream have d
 
 def place(here: Front, principal: Principal) -> AbstractContextManager[None]:
     """One of the login's maxConcurrentRequests, on whichever connection. Entering it raises RequestError limit."""
-    return here.requests.one(principal.account_id + principal.login)
+    return here.requests.one(principal.key)
 
 
 def answer(here: Front, principal: Principal, state: str, parsed: Request, body: bytes) -> bytes:
@@ -28,29 +28,35 @@ def answer(here: Front, principal: Principal, state: str, parsed: Request, body:
     parts = runs.split(parsed, principal.account_id, principal.accounts, of_login)
     if len(parts) == 1:
         try:
-            return _call(here, parts[0], {"session_state": state}, body)
+            return _call(here, principal, parts[0], {"session_state": state}, body)
         except (JmapplugError, MethodError) as error:
             return runs.merge([runs.failed(parts[0], _failure(error))], state, parsed.created_ids)
     created = dict(parsed.created_ids or {})
     answers: list[AnyAnswer] = []
     for part in parts:
-        answers.extend(_run(here, part, parsed, created, answers))
+        answers.extend(_run(here, principal, part, parsed, created, answers))
     return runs.merge([answers], state, created if parsed.created_ids is not None else None)
 
 
 def _run(
-    here: Front, part: Run, parsed: Request, created: dict[str, str], earlier: Iterable[AnyAnswer]
+    here: Front,
+    principal: Principal,
+    part: Run,
+    parsed: Request,
+    created: dict[str, str],
+    earlier: Iterable[AnyAnswer],
 ) -> Iterable[AnyAnswer]:
     body = runs.encode_body(part, parsed.using, created, runs.needed(part, earlier))
     try:
-        told = runs.decode_answer(_call(here, part, {"run": True}, body))
+        told = runs.decode_answer(_call(here, principal, part, {"run": True}, body))
     except (JmapplugError, MethodError) as error:
         return runs.failed(part, _failure(error))
     created.update(told.created_ids)
     return told.method_responses
 
 
-def _call(here: Front, part: Run, header: dict[str, object], body: bytes) -> bytes:
+def _call(here: Front, principal: Principal, part: Run, header: dict[str, object], body: bytes) -> bytes:
+    header["credential"] = principal.credential
     here.metrics.backend_requests += 1
     here.metrics.under_way += 1
     # Mail-rule 28: only a request made wholly of reading methods may run twice.

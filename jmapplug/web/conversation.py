@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -21,6 +20,7 @@ from jmapplug.push.hub import Listener
 from jmapplug.web import calls, sessions
 from jmapplug.web.auth import Principal, Unauthorized
 from jmapplug.web.channel import Channel
+from jmapplug.web.connections import Connection
 from jmapplug.web.front import Front
 
 DRAIN = 2.0  # seconds for Requests under way when the connection is to end
@@ -30,18 +30,18 @@ log = logging.getLogger("jmapplug.web")
 _encode = msgspec.json.Encoder().encode
 
 
-class Conversation:
-    """One connection of a login. ``stale``: something about log-ins has changed; ``due``: about this one."""
+class Conversation(Connection):
+    """One WebSocket connection."""
 
     def __init__(self, here: Front, principal: Principal, asked: flask.Request, channel: Channel) -> None:
-        self.here, self.principal, self.channel = here, principal, channel
-        self.stale = self.due = False
+        super().__init__(principal)
+        self.here, self.channel = here, channel
         self._asked = asked
         self._running: set[gevent.Greenlet] = set()
         self._ending = False
         self._listener: Listener | None = None
         self._types: frozenset[str] | None = None
-        self._told: dict[str, int] = {}
+        self._told: dict[str, str] = {}
 
     def run(self) -> None:
         """Talk until the connection has ended."""
@@ -126,18 +126,20 @@ class Conversation:
         since = self._told if state is None else positions.since(state, self.principal.accounts)
         self._listen(None if types is None else frozenset(types), since)
 
-    def _listen(self, types: frozenset[str] | None, since: dict[str, int]) -> None:
+    def _listen(self, types: frozenset[str] | None, since: dict[str, str]) -> None:
         listener, before = self.here.hub.listen(self.principal.accounts, types, since), self._listener
         self._listener, self._types = listener, types
-        gevent.spawn(self._tell, listener, before)
+        gevent.spawn(self._tell, listener, before, since)
 
-    def _tell(self, listener: Listener, before: Listener | None) -> None:
+    def _tell(self, listener: Listener, before: Listener | None, since: dict[str, str]) -> None:
         with listener:
+            # What the one before had not told yet is behind its position: this one tells it.
+            self._told = listener.positions | since
             if before is not None:
                 before.close()
             # A slow client's changes merge in its listener, so it is not told more than it reads.
             while self.channel.wait_for_room() and (changed := listener.wait(None)) is not None:
-                self._told = dict(listener.positions)
+                self._told = listener.positions
                 if changed:
                     told = {"@type": "StateChange", "changed": changed, "pushState": positions.write(self._told)}
                     self.channel.send(_encode(told).decode())
@@ -148,19 +150,7 @@ class Conversation:
         if listener is not None:
             listener.close()
 
-    @property
-    def pushing(self) -> bool:
-        return self._listener is not None
-
     # --- the log-in (RFC 8887 §4.1: credentials that are good no more close the connection)
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset((self.principal.login, self.principal.account_id, *self.principal.accounts))
-
-    @property
-    def expired(self) -> bool:
-        return self.principal.expires < time.monotonic()
 
     def renew(self) -> None:
         try:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from flask import Blueprint, Response, request
 
 from jmapplug.push import eventsource
 from jmapplug.web import front, streams
 from jmapplug.web.auth import Principal
 from jmapplug.web.front import Front
+from jmapplug.web.streams import Stream
 
 routes = Blueprint("events", __name__)
 
 
 @routes.get("/eventsource")
 def events() -> Response:
-    """A stream of StateChanges for every account of the login."""
+    """A stream of StateChanges for every account of the login. Raises RequestError, limit among others."""
     here = front.current()
     principal = _principal(here)
-    wish = eventsource.read_wish(request.args, request.headers.get("Last-Event-ID"))
+    wish = eventsource.read_wish(request.args, request.headers.get("Last-Event-ID"), principal.accounts)
     listener = here.hub.listen(principal.accounts, wish.types, wish.since)
-    return streams.respond(listener, eventsource.stream(listener, wish), request.environ)
+    with ExitStack() as held:
+        held.enter_context(here.stream_places.one(principal.key))
+        stream = Stream(here.auth, principal, listener)
+        here.streams.add(stream)
+        held.callback(here.streams.discard, stream)
+        return streams.respond(listener, eventsource.stream(listener, wish), request.environ, held.pop_all())
 
 
 def _principal(here: Front) -> Principal:

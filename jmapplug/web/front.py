@@ -13,9 +13,10 @@ from jmapplug.push.hub import Hub
 from jmapplug.registry.credentials import derive, load_key
 from jmapplug.settings import Settings
 from jmapplug.web.auth import REGISTRY, Authenticator
+from jmapplug.web.connections import Connections
 from jmapplug.web.limits import UnderWay
 from jmapplug.web.metrics import FrontMetrics
-from jmapplug.web.sockets import Sockets
+from jmapplug.web.settings import EVENT_STREAMS, WEBSOCKETS
 from jmapplug.workers.client import WorkerClient
 
 
@@ -30,24 +31,32 @@ class Front:
     hub: Hub
     limits: Limits = field(default_factory=Limits)
     metrics: FrontMetrics = field(default_factory=FrontMetrics)
-    sockets: Sockets = field(default_factory=Sockets)
+    sockets: Connections = field(default_factory=Connections)
+    streams: Connections = field(default_factory=Connections)
     requests: UnderWay = field(init=False)
     uploads: UnderWay = field(init=False)
+    socket_places: UnderWay = field(init=False)
+    stream_places: UnderWay = field(init=False)
 
     def __post_init__(self) -> None:
         self.requests = UnderWay("maxConcurrentRequests", self.limits.max_concurrent_requests)
         self.uploads = UnderWay("maxConcurrentUpload", self.limits.max_concurrent_upload)
+        extra = self.settings.extra
+        self.socket_places = UnderWay("maxConcurrentWebSockets", extra[WEBSOCKETS], retry_after=30)
+        self.stream_places = UnderWay("maxConcurrentEventStreams", extra[EVENT_STREAMS], retry_after=30)
 
     def start(self) -> None:
         """Have a supervisor, hear of revocations."""
         self.client.start()
         self.client.subscribe(REGISTRY, self._heard)
         self.sockets.start()
+        self.streams.start()
 
     def _heard(self, event: dict[str, Any]) -> None:
         """Accounts, pools or tokens have changed."""
         self.auth.purge()
         self.sockets.heard(event)
+        self.streams.heard(event)
 
     def stop(self) -> None:
         """End the streams and sockets so that the server can stop (process rule 9). Safe in a signal handler."""

@@ -1,4 +1,4 @@
-"""Counting against abuse: failed log-ins per address and per user, requests under way per login."""
+"""Counting against abuse: failed log-ins per address and per user; requests and connections under way per login."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ class FailureLimit:
 
 
 class UnderWay:
-    """How many requests of a kind each login has running; beyond ``limit`` RFC 8620's limit error names ``name``."""
+    """How many of a kind each login has running; beyond ``limit`` RFC 8620's limit error names ``name``.
 
-    def __init__(self, name: str, limit: int) -> None:
-        self.name, self.limit = name, limit
+    ``retry_after``: seconds that the client is told to wait.
+    """
+
+    def __init__(self, name: str, limit: int, retry_after: int = 1) -> None:
+        self.name, self.limit, self.retry_after = name, limit, retry_after
         self._count: dict[str, int] = {}
 
     @contextmanager
@@ -54,7 +57,8 @@ class UnderWay:
         """Hold one place. Raises RequestError limit with status 429."""
         running = self._count.get(login, 0)
         if running >= self.limit:
-            raise RequestError("limit", "too many requests at the same time", status=429, limit=self.name)
+            why = f"at most {self.limit} at the same time"
+            raise RequestError("limit", why, status=429, limit=self.name, retry_after=self.retry_after)
         self._count[login] = running + 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""The web's part as a built-in plugin: its routes, Basic and Bearer, the metrics, through the hooks that anybody has.
+"""The web's part as a built-in plugin: its routes, limits, Basic and Bearer, metrics, through the hooks of anybody.
 
 Imported in every process, so it imports Flask and its own modules only when a hook is called (process rule 5).
 """
@@ -8,9 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jmapplug.hookspecs import hookimpl
+from jmapplug.settings import Setting
+from jmapplug.web.settings import SETTINGS
 
 if TYPE_CHECKING:
     import flask
+
+
+@hookimpl
+def register_settings() -> list[Setting]:
+    """How much a login may keep open."""
+    return list(SETTINGS)
 
 
 @hookimpl

@@ -38,7 +38,7 @@ def counters(front: Front) -> dict[str, Any]:
         "jmap_auth_cache_hits_total": auth.counters.hits,
         "jmap_auth_cache_misses_total": auth.counters.misses,
         "jmap_auth_cache_entries": auth.cached,
-        "jmap_sse_connections_active": max(len(front.hub.listeners) - front.sockets.pushing, 0),
+        "jmap_sse_connections_active": len(front.streams.open),
         "jmap_websocket_connections_active": len(front.sockets.open),
         "jmap_backend_queue_depth": metrics.under_way,
         "jmap_method_calls_total": [[name, number] for name, number in metrics.method_calls.items()],

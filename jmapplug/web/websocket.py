@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,13 +30,15 @@ PROTOCOL = "jmap"
 @routes.get("/jmap/ws")
 @routes.get("/jmap/ws/")
 def websocket() -> Response:
-    """The handshake (RFC 6455 §4.2, RFC 8887 §4.1). Raises Unauthorized, TooManyFailures."""
+    """The handshake (RFC 6455 §4.2, RFC 8887 §4.1). Raises Unauthorized, TooManyFailures, RequestError limit."""
     here = front.current()
     refused = _refused(here, request)
     if refused is not None:
         return refused
     principal = log_in(here, request)
-    return _Upgrade(here, principal, request)
+    with ExitStack() as held:
+        held.enter_context(here.socket_places.one(principal.key))
+        return _Upgrade(here, principal, request, held.pop_all())
 
 
 def _refused(here: Front, asked: Request) -> Response | None:
@@ -86,11 +89,11 @@ def _own_origin(here: Front, asked: Request) -> str:
 
 
 class _Upgrade(Response):
-    """101, and then the connection until it ends."""
+    """101, and then the connection until it ends; ``held`` is closed then."""
 
-    def __init__(self, here: Front, principal: Principal, asked: Request) -> None:
+    def __init__(self, here: Front, principal: Principal, asked: Request, held: ExitStack) -> None:
         super().__init__(status=101)
-        self._here, self._principal = here, principal
+        self._here, self._principal, self._held = here, principal, held
         # The request itself, not Flask's stand-in for "the current one": greenlets of the conversation look at it.
         self._asked: Request = getattr(asked, "_get_current_object", lambda: asked)()
 
@@ -105,9 +108,10 @@ class _Upgrade(Response):
         ]
         if deflate is not None:
             answer.append(("Sec-WebSocket-Extensions", deflate[0]))
-        start_response("101 Switching Protocols", answer)(b"")
-        channel = Channel(_socket(environ), self._here.limits.max_size_request, deflate[1] if deflate else None)
-        Conversation(self._here, self._principal, self._asked, channel).run()
+        with self._held:
+            start_response("101 Switching Protocols", answer)(b"")
+            channel = Channel(_socket(environ), self._here.limits.max_size_request, deflate[1] if deflate else None)
+            Conversation(self._here, self._principal, self._asked, channel).run()
         return []
 
 

@@ -27,6 +27,7 @@ from jmapplug.workers.errors import WorkerUnavailable
 
 if TYPE_CHECKING:
     from jmapplug.settings import Settings
+    from jmapplug.workers.login import Login
 
 log = logging.getLogger("jmapplug.workers")
 
@@ -75,6 +76,7 @@ class Account:
         settings: Settings,
         plugins: Plugins,
         on_publish: Callable[[dict[str, Any]], None],
+        login: Login,
     ) -> None:
         """``record``: the answer of ``__accounts__`` to "open". Raises UpstreamError for a type without a backend."""
         self.id: str = record["accountid"]
@@ -83,6 +85,7 @@ class Account:
         self.limits = Limits()
         self.folder: Path = settings.account_folder(self.id)
         self._on_publish = on_publish
+        self.login = login
         self._session: Any = None
         self._opening = Semaphore()
         self._published: dict[str, str] = {}
@@ -241,22 +244,11 @@ class Account:
             self._published.update(news)
             for watcher in self.watchers:
                 watcher(news)
-            self._on_publish({"changed": news, "id": self.store.modseq})
+            self._on_publish({"changed": news, "id": self.store.announced})
 
     def states(self) -> dict[str, str]:
         """The state of every data type that push knows."""
         return {name: self.store.state(name) for name in sorted(self.plugins.types)}
-
-    def changed_since(self, since: int | None, states: dict[str, str]) -> dict[str, str]:
-        """Types whose state is not the one in ``states``, or has moved after event ``since``."""
-        now = self.states()
-        if states:
-            return {name: state for name, state in now.items() if states.get(name, state) != state}
-        if since is None:
-            return {}
-        if since > self.store.modseq:  # an event of a cache that is gone
-            return now
-        return {name: state for name, state in now.items() if int(state.rpartition("-")[2]) > since}
 
     # --- life
 

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.event import Event
 from gevent.lock import Semaphore
 
 from jmapplug.errors import JmapplugError
 from jmapplug.settings import Settings
 from jmapplug.workers import control, paths
 from jmapplug.workers.channel import Channel, ChannelLost
-from jmapplug.workers.errors import NotFound, WorkerUnavailable
+from jmapplug.workers.errors import WorkerUnavailable
+from jmapplug.workers.feeds import Callback, Feed, Subscription
 
 log = logging.getLogger("jmapplug.workers")
 
 TIMEOUT = 60.0
 ATTEMPTS = 4  # of a request that no worker has read
-Callback = Callable[[dict[str, Any]], None]
-
-
-class Subscription:
-    """A wish for one account's events, kept over restarts of its worker until ``close``."""
-
-    def __init__(self, feed: _Feed, callback: Callback) -> None:
-        self._feed = feed
-        self.callback = callback
-
-    @property
-    def position(self) -> int | None:
-        """The number of the account's last event; None until the worker has answered for the first time."""
-        return self._feed.position
-
-    def close(self) -> None:
-        self._feed.remove(self)
-
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class WorkerClient:
@@ -59,7 +35,7 @@ class WorkerClient:
         self._keeper: Any = None
         self._channels: dict[str, Channel] = {}
         self._locks: dict[str, Semaphore] = {}
-        self._feeds: dict[str, _Feed] = {}
+        self._feeds: dict[str, Feed] = {}
         self._closed = False
 
     # --- calls
@@ -84,7 +60,7 @@ class WorkerClient:
         for _ in range(ATTEMPTS):
             channel = self._channels.get(account_id)
             if channel is None or not channel.usable:
-                channel = self._open(account_id)
+                channel = self.channel(account_id)
             try:
                 return channel.call(command, header or {}, payload, timeout)
             except ChannelLost as error:
@@ -94,7 +70,8 @@ class WorkerClient:
                     again = False
         raise WorkerUnavailable
 
-    def _open(self, account_id: str) -> Channel:
+    def channel(self, account_id: str) -> Channel:
+        """The connection to a worker, opened where there is none. Raises WorkerUnavailable."""
         lock = self._locks.setdefault(account_id, Semaphore())
         with lock:
             channel = self._channels.get(account_id)
@@ -174,21 +151,21 @@ class WorkerClient:
     # --- events
 
     def subscribe(
-        self, account_id: str, callback: Callback, *, since: int | None = None, timeout: float = 5.0
+        self, account_id: str, callback: Callback, *, since: str | None = None, timeout: float = 5.0
     ) -> Subscription:
         """Have ``callback`` called with every event of an account, in this process's reader greenlet (do not block).
 
-        Events are ``{"changed": {type: state}, "id": n}`` (``n`` rises with every change; the last one seen, given as
-        ``since`` to a later subscription, makes what was missed arrive at once); of ``__accounts__``
-        ``{"revoked": …}``;
+        Events are ``{"changed": {type: state}, "id": position}`` (the last position, given as ``since`` to a later
+        subscription, makes what was missed arrive at once); of ``__accounts__`` ``{"revoked": …}``;
         ``{"restarted": True}`` when the subscription was broken for a moment (revocations may have been missed);
         ``{"gone": True}``, the last one, when there is no such account (any more).
         The worker is kept alive, and subscribed to again when it restarts; what changed meanwhile is delivered.
-        Returns when the worker has answered, or after ``timeout`` seconds (then it goes on trying).
+        Returns when the worker has answered, or after ``timeout`` seconds (then it goes on trying). With 0 it does not
+        give any other greenlet a turn.
         """
         feed = self._feeds.get(account_id)
         if feed is None:
-            feed = self._feeds[account_id] = _Feed(self, account_id)
+            feed = self._feeds[account_id] = Feed(self, account_id)
         return feed.add(callback, since, timeout)
 
     def _event(self, account_id: str, name: str, body: dict[str, Any]) -> None:
@@ -196,9 +173,15 @@ class WorkerClient:
         if feed is not None:
             feed.deliver(body)
 
-    def _forget(self, feed: _Feed) -> None:
+    def forget(self, feed: Feed) -> None:
+        """A feed has ended."""
         if self._feeds.get(feed.account_id) is feed:
             del self._feeds[feed.account_id]
+
+    def unfollowed(self, account_id: str) -> Channel | None:
+        """The open connection to an account whose events nobody here wants any more; None where there is none."""
+        channel = self._channels.get(account_id)
+        return channel if channel is not None and channel.usable and account_id not in self._feeds else None
 
     # --- end
 
@@ -219,103 +202,3 @@ class WorkerClient:
                 self._lease.shut_down(timeout)
             else:
                 self._lease.close()
-
-
-class _Feed:
-    """All subscriptions of this process to one account: one subscription on the wire, one greenlet that keeps it."""
-
-    def __init__(self, client: WorkerClient, account_id: str) -> None:
-        self.account_id = account_id
-        self._client = client
-        self._members: list[Subscription] = []
-        self._states: dict[str, str] = {}
-        self.position: int | None = None
-        self._subscribed = False
-        self._ready = Event()
-        self._keeper = gevent.spawn(self._keep)
-
-    def add(self, callback: Callback, since: int | None, timeout: float) -> Subscription:
-        member = Subscription(self, callback)
-        self._members.append(member)
-        self._ready.wait(timeout)
-        if since is not None:
-            # What was missed comes before what happens now: the position told with the latter covers both.
-            gevent.spawn(self._catch_up, member, since).join(timeout)
-        return member
-
-    def _catch_up(self, member: Subscription, since: int) -> None:
-        pause = 0.05
-        while member in self._members:
-            try:
-                missed, _ = self._client.call(self.account_id, "subscribe", {"since": since}, retry=True)
-            except NotFound:
-                return
-            except JmapplugError:
-                gevent.sleep(pause)
-                pause = min(pause * 2, 5.0)
-                continue
-            if missed.get("changed") and member in self._members:
-                member.callback({"changed": missed["changed"], "id": missed["id"]})
-            return
-
-    def remove(self, member: Subscription) -> None:
-        if member not in self._members:
-            return
-        self._members.remove(member)
-        if not self._members:
-            self.stop()
-            self._client._forget(self)
-            gevent.spawn(self._unsubscribe)
-
-    def _unsubscribe(self) -> None:
-        channel = self._client._channels.get(self.account_id)
-        if channel is not None and channel.usable and self.account_id not in self._client._feeds:
-            try:
-                channel.call("unsubscribe", {}, b"", 5)
-            except (JmapplugError, ChannelLost):
-                pass
-
-    def stop(self) -> None:
-        self._keeper.kill(block=False)
-        self._ready.set()
-
-    def deliver(self, body: dict[str, Any]) -> None:
-        self._states.update(body.get("changed") or {})
-        self.position = body.get("id", self.position)
-        for member in list(self._members):
-            try:
-                member.callback(body)
-            except Exception:
-                log.exception("a subscriber failed")
-
-    def _keep(self) -> None:
-        pause = 0.05
-        while True:
-            try:
-                channel = self._subscribe()
-            except NotFound:
-                self._ready.set()
-                self._client._forget(self)
-                self.deliver({"gone": True})
-                return
-            except (JmapplugError, ChannelLost):
-                gevent.sleep(pause)
-                pause = min(pause * 2, 5.0)
-                continue
-            pause = 0.05
-            self._ready.set()
-            channel.ended.wait()
-            self._ready.clear()
-
-    def _subscribe(self) -> Channel:
-        """Subscribe on the channel in use; what changed since the last event seen is delivered."""
-        channel = self._client._open(self.account_id)
-        answer, _ = channel.call("subscribe", {"states": self._states} if self._states else {}, b"", 30)
-        if self._subscribed:
-            self.deliver({"restarted": True})
-        self._subscribed = True
-        if answer.get("changed"):
-            self.deliver({"changed": answer["changed"], "id": answer["id"]})
-        self._states.update(answer.get("states") or {})
-        self.position = answer.get("id", self.position)
-        return channel

@@ -26,13 +26,13 @@ log = logging.getLogger("jmapplug.workers")
 
 
 def jmap(worker: Worker, request: Request) -> Answer:
-    """Header ``{"session_state", "limits"?, "run"?}``, payload a Request (or a run's body) that the front has checked.
+    """Header ``{"session_state", "credential", "limits"?, "run"?}``, payload a Request (or a run's body), checked.
 
     Answers ``{"calls": [[method, seconds, error type or None], …]}`` and the Response (or the run's answer) as JSON.
     """
     header = request.header
     limits = msgspec.convert(header["limits"], Limits) if header.get("limits") else worker.account.limits
-    parsed = trusted(request.payload)
+    parsed, credential = trusted(request.payload), str(header.get("credential") or "")
     calls: list[tuple[str, float, str | None]] = []
 
     def on_call(name: str, seconds: float, error: str | None) -> None:
@@ -48,6 +48,7 @@ def jmap(worker: Worker, request: Request) -> Answer:
             on_error=defect,
             on_call=on_call,
             login=worker.account,
+            credential=credential,
         )
         return {"calls": calls}, dispatch.encode_run(outcome, defect)
     body = dispatch.execute(
@@ -60,6 +61,7 @@ def jmap(worker: Worker, request: Request) -> Answer:
         on_error=defect,
         on_call=on_call,
         login=worker.account,
+        credential=credential,
     )
     return {"calls": calls}, body
 
@@ -143,14 +145,12 @@ def upload(worker: Worker, request: Request) -> Answer:
 
 
 def subscribe(worker: Worker, request: Request) -> Answer:
-    """``{"since": event id?}`` or ``{"states": {type: state}?}`` → ``{"states", "changed", "id"}``.
+    """→ ``{"states": {type: state}, "id": position}``, as they are now.
 
-    From now on this connection gets events ``{"changed": {type: state}, "id": n}``; ``changed`` is what it missed.
+    From now on this connection gets events ``{"changed": {type: state}, "id": position}``.
     """
-    account = worker.account
     request.connection.subscribed = True
-    changed = account.changed_since(request.header.get("since"), request.header.get("states") or {})
-    return {"states": account.states(), "changed": changed, "id": account.store.modseq}
+    return {"states": worker.account.states(), "id": worker.account.store.announced}
 
 
 def unsubscribe(worker: Worker, request: Request) -> Answer:

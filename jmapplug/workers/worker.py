@@ -21,6 +21,7 @@ from jmapplug.workers.children import EXIT_GONE
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.commands import COMMANDS
 from jmapplug.workers.errors import NotFound, WorkerUnavailable
+from jmapplug.workers.login import Login
 from jmapplug.workers.server import Answer, Request, Server
 from jmapplug.workers.sync import SyncLoop
 
@@ -47,7 +48,8 @@ class Worker:
         self._lock = AccountLock(settings.account_folder(account_id))
         self._lock.take()
         self._serving = False
-        self.account = Account(record, settings, self.plugins, self._publish)
+        login = Login(account_id, record["pool"], self.client)
+        self.account = Account(record, settings, self.plugins, self._publish, login)
         self.server = Server(listener, {name: partial(command, self) for name, command in COMMANDS.items()})
         self._serving = True
         self.account.audience.append(self._attended)

@@ -155,6 +155,33 @@ def test_without_notify_other_folders_are_looked_at_often_while_somebody_listens
     hiding.close()
 
 
+def test_a_clients_own_change_is_an_event_without_a_look_at_the_mail_server(
+    slow: Proxy, dovecot: Dovecot, account_name: str
+) -> None:
+    """The write itself tells; the next look by the clock would come after minutes, and nothing else is told."""
+    hiding = Hiding(dovecot.port, {"NOTIFY", "IDLE"})
+    scene = Scene(slow, dovecot, account_name, "dovecot")
+    scene.append("Inbox", message("first"))
+    scene.begin(imapPort=hiding.port)
+    watching(scene, "poll")
+    (ident,) = scene.jmap.call("Email/query", filter={"subject": "first"})["ids"]
+
+    def flag(keyword: str) -> str:
+        return str(scene.jmap.call("Email/set", update={ident: {f"keywords/{keyword}": True}})["newState"])
+
+    flag("$answered")  # the first write makes folders that are missing, and lists them
+    events = Events(scene.jmap)
+    wait_until(lambda: slow.status(scene.account)["subscribers"] == 1, "it listens", 30)
+    looks = hiding.sent("LIST"), slow.status(scene.account)["last_sync"]
+    state = flag("$flagged")
+    while events.until("Email") != state:
+        pass
+    assert (hiding.sent("LIST"), slow.status(scene.account)["last_sync"]) == looks
+    events.close()
+    scene.close()
+    hiding.close()
+
+
 def test_an_operator_sees_how_it_is_watched_and_when_it_is_tried_again(
     proxy: Proxy, dovecot: Dovecot, account_name: str
 ) -> None:

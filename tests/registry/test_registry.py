@@ -87,7 +87,8 @@ def test_accounts_of_one_pool_see_each_other_and_nobody_else(registry, add):
     add("bob", pool="alice")
     add("carol")
     names = [
-        [one["id"] for one in registry.pool({"accountid": name})["accounts"]] for name in ("alice", "bob", "carol")
+        [one["id"] for one in registry.standings.pool({"accountid": name})["accounts"]]
+        for name in ("alice", "bob", "carol")
     ]
     assert names == [["alice", "bob"], ["bob", "alice"], ["carol"]]
     with pytest.raises(SetupError) as caught:
@@ -103,7 +104,7 @@ def test_an_update_changes_what_it_names_restarts_the_worker_and_tells_fronts(re
     registry.update({"accountid": "alice", "settings": {"password": "p2"}})
     assert registry.open({"accountid": "alice"})["settings"] == {"password": "p2"}
     assert control.asked == [("stop", "alice")] * 2
-    assert registry.events[-1] == {"revoked": "alice"}
+    assert registry.events[-1] == {"revoked": "alice", "pool": "alice"}
 
 
 def test_deleting_removes_rows_tokens_worker_and_files(registry, add, control, settings):
@@ -201,7 +202,7 @@ def test_a_token_logs_in_until_it_is_revoked(registry, add):
     assert listed["name"] == "phone"
     assert made["token"] not in str(listed)
     registry.tokens.revoke({"id": made["id"]})
-    assert registry.events[-1] == {"revoked": made["id"]}
+    assert registry.events[-1] == {"revoked": made["id"], "pool": "alice"}
     for _ in range(2):
         with pytest.raises(NotFound):
             registry.tokens.login({"token": made["token"]})
@@ -267,7 +268,7 @@ def test_facts_of_the_upstream_are_told_to_the_fronts_and_outlive_the_worker_tha
     assert told == [{"changed_account": "alice"}]
     registry.report({"accountid": "alice", "offers": ["mail"], "facts": {}})
     registry.report({"accountid": "alice", "offers": ["mail"], "facts": {"urn:y": {}}})
-    assert registry.pool({"accountid": "alice"})["accounts"][0]["facts"] == {**facts, "urn:y": {}}
+    assert registry.standings.pool({"accountid": "alice"})["accounts"][0]["facts"] == {**facts, "urn:y": {}}
     assert len(told) == 2
 
 

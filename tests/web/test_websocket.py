@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -455,31 +454,14 @@ def test_every_account_of_the_login_is_told_also_one_that_joins_later(service: P
 # --- log-ins that end
 
 
-ASK = """
-import json, os, sys
-from jmapplug import settings
-from jmapplug.workers.client import WorkerClient
-client = WorkerClient(settings.load(os.environ), lead=False)
-print(json.dumps(client.call("__accounts__", sys.argv[1], json.loads(sys.argv[2]))[0]))
-"""
-
-
-def registry(service: Proxy, command: str, **header: Any) -> dict[str, Any]:
-    """Ask the registry of the running service, from a process beside it."""
-    asked = [sys.executable, "-c", ASK, command, json.dumps(header)]
-    done = subprocess.run(asked, env=service.environ, check=True, capture_output=True, text=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
 def test_a_socket_ends_with_its_token_and_with_no_other(service: Proxy, alice: Client) -> None:
-    mine, other = (registry(service, "token_create", accountid="alice", name="phone") for _ in range(2))
+    mine, other = (service.registry("token_create", accountid="alice", name="phone") for _ in range(2))
     with (
         Talk(service.port, {"Authorization": f"Bearer {mine['token']}"}) as ws,
         Talk(service.port, {"Authorization": f"Bearer {other['token']}"}) as stays,
         talk(alice) as with_password,
     ):
-        registry(service, "token_revoke", id=mine["id"])
+        service.registry("token_revoke", id=mine["id"])
         assert ws.closed() == 1008
         for each in (stays, with_password):
             each.echo("R")
@@ -490,14 +472,14 @@ def test_a_socket_ends_with_the_password_and_so_does_its_ticket(service: Proxy, 
     client = service.add("changing", dovecot, dovecot.new_user())
     url = client.send("GET", "/session").json["capabilities"][WEBSOCKET]["url"]
     path = url[url.index("/jmap/ws") :]
-    token = registry(service, "token_create", accountid="changing", name="phone")["token"]
+    token = service.registry("token_create", accountid="changing", name="phone")["token"]
     with (
         Talk(service.port, None, path) as by_ticket,
         talk(client) as by_header,
         Talk(service.port, {"Authorization": f"Bearer {token}"}) as by_token,
     ):
-        settings = registry(service, "open", accountid="changing")["settings"]
-        registry(service, "update", accountid="changing", settings={**settings, "password": "another one"})
+        settings = service.registry("open", accountid="changing")["settings"]
+        service.registry("update", accountid="changing", settings={**settings, "password": "another one"})
         assert by_ticket.closed() == 1008
         assert by_header.closed() == 1008
         by_token.echo("R")
@@ -508,8 +490,8 @@ def test_a_socket_ends_with_the_password_and_so_does_its_ticket(service: Proxy, 
 def test_a_session_with_another_ticket_has_another_etag(service: Proxy, alice: Client) -> None:
     """The state is the same, but a client that were told 304 would keep a URL that is good no more."""
     before = alice.send("GET", "/session")
-    settings = registry(service, "open", accountid="alice")["settings"]
-    registry(service, "update", accountid="alice", settings=settings)
+    settings = service.registry("open", accountid="alice")["settings"]
+    service.registry("update", accountid="alice", settings=settings)
     after = alice.send("GET", "/session", headers={"If-None-Match": before.headers["etag"]})
     assert after.status == 200
     assert after.json["state"] == before.json["state"]

@@ -53,7 +53,8 @@ def make(tmp_path):
             backends={"house": Backend}, schemas=[], types=frozenset({"A", "B"}), capabilities={"urn:x": capability}
         )
         settings = load({"JMAP_DATADIR": str(tmp_path)})
-        account = Account(RECORD | more, settings, plugins, events.append if events is not None else lambda body: None)
+        publish = events.append if events is not None else lambda body: None
+        account = Account(RECORD | more, settings, plugins, publish, None)
         made.append(account)
         return account
 
@@ -107,20 +108,20 @@ def test_each_state_is_told_once(make):
     assert events[0]["id"] < events[1]["id"]
 
 
-def test_what_changed_since_an_event_or_since_known_states(make):
-    account = make()
-    before = account.states()
+def test_a_position_does_not_run_ahead_of_what_has_been_told(make):
+    """A client that comes back with it would never hear of what was committed and not announced yet."""
+    events = []
+    account = make(events)
+    account.store.on_change = account.publish
     account.store.commit(lambda change: change.touch("A"))
-    first = account.store.modseq
-    account.store.commit(lambda change: change.touch("B"))
-    now = account.states()
-    assert account.changed_since(None, {}) == {}
-    assert account.changed_since(first, {}) == {"B": now["B"]}
-    assert account.changed_since(0, {}) == now
-    assert account.changed_since(None, before) == now
-    assert account.changed_since(None, now) == {}
-    # An event id above all that was handed out belongs to a cache that is gone: everything may have changed.
-    assert account.changed_since(10**9, {}) == now
+    told = account.store.announced
+    assert events[0]["id"] == told == account.store.state("A")
+    account.store.commit(lambda change: change.touch("A"), announce=False)
+    account.store.commit(lambda change: change.touch("B"), announce=False)
+    assert account.store.announced == told
+    account.store.announce()
+    assert events[1]["id"] == account.store.announced == account.store.state("B")
+    assert events[1]["changed"] == account.states()
 
 
 def test_a_folder_has_one_owner_at_a_time(tmp_path):

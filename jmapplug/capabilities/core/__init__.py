@@ -18,6 +18,7 @@ from jmapplug.settings import Setting, Settings
 
 log = logging.getLogger("jmapplug.push")
 
+_HERE = Path(__file__).parent
 VAPID_URN = "urn:ietf:params:jmap:webpush-vapid"
 
 
@@ -65,7 +66,7 @@ CORE = Capability(
     ),
     server_value=server_value,
     account_value=account_value,
-    schema=Schema(own=((Path(__file__).parent / "own_1.sql").read_text(encoding="utf-8"),)),
+    schema=Schema(own=tuple((_HERE / f"own_{n}.sql").read_text(encoding="utf-8") for n in (1, 2))),
     service=Pusher,
 )
 WEBPUSH = Capability(urn=VAPID_URN, service_value=vapid_value, account_value=account_value)

@@ -1,4 +1,7 @@
-"""PushSubscription/get and /set (RFC 8620 §7.2): they are the login's, kept in the account logged in with."""
+"""PushSubscription/get and /set (RFC 8620 §7.2): kept in the account logged in with, seen by who made them.
+
+That is whoever comes with the same credentials: the same token, or the account's password while it is the same.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 from jmapplug.capabilities.core import push_target
 from jmapplug.capabilities.core import store as sql
 from jmapplug.capabilities.core.pusher import URN, Pusher
-from jmapplug.capabilities.core.store import Subscription
+from jmapplug.capabilities.core.store import States, Subscription
 from jmapplug.errors import SettingError
 from jmapplug.jmap import patch as patches
 from jmapplug.jmap import sets
@@ -25,8 +28,7 @@ READABLE = ("id", "deviceClientId", "verificationCode", "expires", "types")
 PRIVATE = frozenset({"url", "keys"})
 SETTABLE = frozenset({"deviceClientId", "url", "keys", "verificationCode", "expires", "types"})
 LONGEST_LIFE = 7 * 86_400
-"""Seconds (RFC 8620 §7.2: "SHOULD be at least 7 days")."""
-MOST = 32
+"""Seconds (RFC 8620 §7.2: "SHOULD be at least 7 days"), for credentials that have no end of their own."""
 MOST_IN_AN_HOUR = 20
 MOST_TYPES = 100
 LONGEST_NAME = 255
@@ -49,7 +51,7 @@ def get(call: Call, args: Args) -> Reply:
     if ids is not None and len(ids) > call.limits.max_objects_in_get:
         raise MethodError("requestTooLarge", f"At most {call.limits.max_objects_in_get} ids in a call")
     wanted = _properties(properties)
-    rows = {row.id: row for row in pusher_of(call.account).live()}
+    rows = {row.id: row for row in pusher_of(call.account).of(call.credential)}
     asked = list(rows) if ids is None else list(dict.fromkeys(ids))
     shown = [
         {name: value for name, value in _json(rows[id_]).items() if name in wanted} for id_ in asked if id_ in rows
@@ -113,12 +115,12 @@ class _Source:
 
     def create(self, call: Call, record: dict[str, Any], args: Args) -> dict[str, Any]:
         pusher = pusher_of(call.account)
-        now = pusher.clock()
-        fields = _checked(record, now)
+        now, ends = pusher.clock(), _end_of(pusher, call.credential)
+        fields = _checked(record, now, ends)
         settings = call.account.service_settings
         keys = _keys(record.get("keys"))
         target = _target(record["url"], bool(settings.extra.get("JMAP_PUSH_PRIVATE")))
-        _admit(pusher, now)
+        _admit(pusher, call.credential, now)
         try:
             push_target.addresses(target, bool(settings.extra.get("JMAP_PUSH_PRIVATE")))
         except (push_target.Refused, push_target.Unresolved) as error:
@@ -130,20 +132,21 @@ class _Source:
             auth=keys[1],
             code=secrets.token_hex(20),
             # What the client knows at this moment is its own affair; what changes from now on is told.
-            told=call.account.states(),
+            told=pusher.gathered(),
             vapid=_application_server_key(settings),
+            credential=call.credential,
+            credential_ends=ends,
             **fields,
         )
         # Looking the host up took a while.
-        if len(pusher.live()) >= MOST:
-            raise SetError("overQuota", f"A login may have {MOST} push subscriptions")
+        _room(pusher, call.credential)
         pusher.begin(row)
         given = {name: None for name in ("keys", "types", "verificationCode") if name not in record}
         return {"id": row.id, **given, "expires": _date(row.expires)}
 
     def update(self, call: Call, id: str, patch: dict[str, Any], args: Args) -> dict[str, Any] | None:
         pusher = pusher_of(call.account)
-        row = _found(pusher, id)
+        row = _found(pusher, call.credential, id)
         before = _json(row) | {"url": row.url, "keys": _keys_json(row)}
         after = patches.apply(before, patch, dict.fromkeys(SETTABLE))
         for name in sorted(after.keys() | before.keys()):
@@ -156,9 +159,9 @@ class _Source:
         if after["verificationCode"] != before["verificationCode"]:
             values["verified"] = _verified(row, after["verificationCode"])
         if "expires" in patch:
-            values["expires"] = _expires(after["expires"], now)
+            values["expires"] = _expires(after["expires"], now, row.credential_ends)
         if after["types"] != before["types"]:
-            values |= _new_types(row, _types(after["types"]), call.account.states())
+            values |= _new_types(row, _types(after["types"]), pusher.states())
         sql.change(pusher.account.store, id, **values)
         if values.get("verified"):
             _replace_earlier(pusher, row)
@@ -169,11 +172,11 @@ class _Source:
 
     def destroy(self, call: Call, id: str, args: Args) -> None:
         pusher = pusher_of(call.account)
-        pusher.remove([_found(pusher, id).id])
+        pusher.remove([_found(pusher, call.credential, id).id])
 
 
-def _found(pusher: Pusher, id_: str) -> Subscription:
-    row = next((each for each in pusher.live() if each.id == id_), None)
+def _found(pusher: Pusher, credential: str, id_: str) -> Subscription:
+    row = next((each for each in pusher.of(credential) if each.id == id_), None)
     if row is None:
         raise SetError("notFound", "There is no such subscription.")
     return row
@@ -183,7 +186,18 @@ def _invalid(name: str, why: str) -> SetError:
     return SetError("invalidProperties", why, [name])
 
 
-def _checked(record: dict[str, Any], now: float) -> dict[str, Any]:
+def _end_of(pusher: Pusher, credential: str) -> int | None:
+    """When these credentials end, unix seconds; None: not by themselves. Raises SetError, MethodError."""
+    standing = pusher.check()
+    if standing is None:
+        raise MethodError("serverUnavailable", "The service cannot check the log-in at the moment.")
+    if credential not in standing.credentials:
+        raise SetError("forbidden", "The credentials are not valid any more.")
+    ends: int | None = standing.credentials[credential]
+    return ends
+
+
+def _checked(record: dict[str, Any], now: float, ends: int | None) -> dict[str, Any]:
     """The plain properties of a new subscription. Raises SetError invalidProperties, with all unknown names."""
     if unknown := sorted(record.keys() - SETTABLE):
         raise SetError("invalidProperties", "unknown, or set by the server", [name[:100] for name in unknown])
@@ -194,13 +208,13 @@ def _checked(record: dict[str, Any], now: float) -> dict[str, Any]:
         raise _invalid("verificationCode", "verificationCode must be null at creation (RFC 8620 §7.2)")
     if not isinstance(record.get("url"), str):
         raise _invalid("url", "url must be a string")
-    expires = _expires(record.get("expires"), now)
+    expires = _expires(record.get("expires"), now, ends)
     return {"device_client_id": device, "expires": expires, "types": _types(record.get("types"))}
 
 
-def _expires(value: Any, now: float) -> int:
-    """RFC 8620 §7.2: none given and too far away alike end at the limit."""
-    latest = int(now) + LONGEST_LIFE
+def _expires(value: Any, now: float, ends: int | None) -> int:
+    """RFC 8620 §7.2: none given and too far away alike end at the limit, or with credentials that have an end."""
+    latest = int(now) + LONGEST_LIFE if ends is None else ends
     if value is None:
         return latest
     if not is_utc_date(value):
@@ -219,9 +233,10 @@ def _types(value: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(value))
 
 
-def _new_types(row: Subscription, types: tuple[str, ...] | None, states: dict[str, str]) -> dict[str, Any]:
+def _new_types(row: Subscription, types: tuple[str, ...] | None, states: States) -> dict[str, Any]:
     """What was not wanted before begins at its state now."""
-    return {"types": types, "told": row.told | {name: state for name, state in states.items() if not row.wants(name)}}
+    others = {id_: {name: state for name, state in each.items() if not row.wants(name)} for id_, each in states.items()}
+    return {"types": types, "told": row.told_also(others)}
 
 
 def _keys(value: Any) -> tuple[str | None, str | None]:
@@ -249,11 +264,16 @@ def _target(url: str, private: bool) -> push_target.Target:
         raise _invalid("url", str(error)) from None
 
 
-def _admit(pusher: Pusher, now: float) -> None:
+def _room(pusher: Pusher, credential: str) -> None:
+    most: int = pusher.account.service_settings.extra["JMAP_PUSH_SUBSCRIPTIONS"]
+    if len(pusher.of(credential)) >= most:
+        raise SetError("overQuota", f"A login may have {most} push subscriptions")
+
+
+def _admit(pusher: Pusher, credential: str, now: float) -> None:
     """RFC 8620 §8.6: the number and the rate of creation are limited. Raises SetError overQuota, rateLimit."""
     store = pusher.account.store
-    if len(pusher.live()) >= MOST:
-        raise SetError("overQuota", f"A login may have {MOST} push subscriptions")
+    _room(pusher, credential)
     if sql.created_since(store, now - 3600) >= MOST_IN_AN_HOUR:
         raise SetError("rateLimit", f"At most {MOST_IN_AN_HOUR} push subscriptions in an hour")
     sql.note_creation(store, now, 3600)

@@ -1,8 +1,10 @@
-"""The posts to PushSubscriptions (RFC 8620 §7.2): from the worker of the account that the login is.
+"""The posts to PushSubscriptions (RFC 8620 §7.2): from the worker of the account logged in with, for all of its pool.
 
 What there is to tell is always computed: the states as they are against those in the row (``told``). So nothing waits
 in memory: a burst becomes one post, and what changed while the worker was away is told when it is back. One greenlet
-per subscription that has something to tell; at most one post of it is under way.
+per subscription that has something to tell; at most one post of it is under way. Right before each post we ask who
+belongs to the login and which credentials are good: neither an account that has left is told of, nor anything to
+somebody whose credentials have ended.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import msgspec
 from gevent.event import Event
 
 from jmapplug.capabilities.core import store as sql
-from jmapplug.capabilities.core.store import Subscription
-from jmapplug.errors import SettingError
+from jmapplug.capabilities.core.store import States, Subscription
+from jmapplug.errors import JmapplugError, SettingError
 from jmapplug.store import wake
 
 log = logging.getLogger("jmapplug.push")
@@ -34,8 +36,10 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 3600.0
 MOST_REFUSALS = 5
 MOST_TRIES_TO_VERIFY = 5
-MOST_TYPES = 30
-"""Types in one post, so that it fits one record of RFC 8291; the others follow in the next."""
+MOST_OCTETS = 3500
+"""Octets of states in one post, so that it fits one record of RFC 8291; the others follow in the next."""
+GATHER = 2.0
+"""Seconds that a new subscription waits for the states of the login's other accounts."""
 AT_ONCE = frozenset({"Email", "EmailDelivery", "Mailbox", "Thread"})
 
 
@@ -60,6 +64,21 @@ class Pusher:
         now = self.clock()
         return [row for row in sql.every(self.account.store) if row.expires > now]
 
+    def of(self, credential: str) -> list[Subscription]:
+        """RFC 8620 §7.2.1: those "created using the same authentication credentials"."""
+        return [row for row in self.live() if row.credential == credential]
+
+    def states(self) -> States:
+        """Those of every account of the login, as far as their workers have answered."""
+        return {**self.account.login.states(), self.account.id: self.account.states()}
+
+    def gathered(self) -> States:
+        """The same for a new subscription, which waits a moment for those that have to be asked first."""
+        self.account.login.follow(self.kick)
+        self.check()
+        self.account.login.gather(GATHER)
+        return self.states()
+
     def begin(self, row: Subscription) -> None:
         """A new subscription: its PushVerification leaves."""
         sql.save(self.account.store, row)
@@ -80,10 +99,16 @@ class Pusher:
         rows = self.live()
         self._any = bool(rows)
         self._needed = any(row.verified or not row.code_sent for row in rows)
+        if self._any:
+            self.account.login.watch(lambda: self.account.spawn(self.check))
+        else:
+            self.account.login.unwatch()
         if self._needed:
             wake.mark(self.account.folder, MARK)
+            self.account.login.follow(self.kick)
         else:
             wake.unmark(self.account.folder, MARK)
+            self.account.login.unfollow()
 
     # --- SyncService -------------------------------------------------------------------------------------------------
 
@@ -100,7 +125,25 @@ class Pusher:
         if gone:
             self.remove(gone)
         self.note()
+        if self._any:
+            self.check()
         self.kick()
+
+    def check(self) -> Any:
+        """End what was made with credentials that are good no more (RFC 8620 §7.2); what the login stands for now.
+
+        None when nobody can tell.
+        """
+        try:
+            standing = self.account.login.standing()
+        except JmapplugError as error:
+            log.info("account %s: the login is not checked: %s", self.account.id, error)
+            return None
+        gone = [row.id for row in sql.every(self.account.store) if row.credential not in standing.credentials]
+        if gone:
+            log.info("account %s: push subscriptions ended with their credentials: %d", self.account.id, len(gone))
+            self.remove(gone)
+        return standing
 
     def _of_another_key(self) -> list[str]:
         """RFC 9749 §5: subscriptions under an application server key that is not ours any more are destroyed."""
@@ -134,6 +177,8 @@ class Pusher:
 
     def close(self) -> None:
         self._closed.set()
+        self.account.login.unwatch()
+        self.account.login.unfollow()
         gevent.killall(list(self._driven.values()), timeout=1)
 
     # --- what there is to tell ---------------------------------------------------------------------------------------
@@ -156,7 +201,7 @@ class Pusher:
     def _has_work(self, row: Subscription) -> bool:
         if row.expires <= self.clock():
             return False
-        return bool(row.news(self.account.states())) if row.verified else not row.code_sent
+        return bool(row.news(self.states())) if row.verified else not row.code_sent
 
     def _waiting(self, id_: str) -> Subscription | None:
         """The row as it is now, None where it has nothing to tell."""
@@ -175,19 +220,24 @@ class Pusher:
             gevent.sleep(max(row.due_at - self.clock(), COALESCE if row.verified else 0.0))
             # What changed in the meantime goes with it; what expired or was told otherwise does not go at all.
             row = self._waiting(id_)
-            if row is not None and row.due_at <= self.clock():
+            if row is None or row.due_at > self.clock():
+                continue
+            if self.check() is None:
+                self._settle(row, "unreachable", None, {})
+            elif (row := self._waiting(id_)) is not None:
                 (self._tell if row.verified else self._verify)(row)
 
     def _tell(self, row: Subscription) -> None:
         """A StateChange (RFC 8620 §7.1)."""
-        news = dict(list(row.news(self.account.states()).items())[:MOST_TYPES])
-        body = {"@type": "StateChange", "changed": {self.account.id: news}}
-        headers = {"Urgency": "normal" if AT_ONCE & news.keys() else "low", "Topic": self._topic(news)}
+        news = fitting(row.news(self.states()))
+        body = {"@type": "StateChange", "changed": news}
+        urgent = any(AT_ONCE & each.keys() for each in news.values())
+        headers = {"Urgency": "normal" if urgent else "low", "Topic": self._topic(news)}
         self._settle(row, *self._post(row, body, headers), news)
 
-    def _topic(self, news: dict[str, str]) -> str:
+    def _topic(self, news: States) -> str:
         """RFC 8030 §5.4: it replaces one that waits under the same topic, so it must tell of the same types."""
-        named = "\0".join((self.account.id, *sorted(news)))
+        named = "\0".join((self.account.id, *(f"{id_} {name}" for id_ in sorted(news) for name in sorted(news[id_]))))
         return hashlib.sha256(named.encode()).hexdigest()[:32]
 
     def _verify(self, row: Subscription) -> None:
@@ -240,7 +290,7 @@ class Pusher:
         headers["Authorization"] = vapid.load(settings.datadir).authorization(row.url, now, contact)
         return body
 
-    def _settle(self, row: Subscription, kind: str, retry_after: float | None, told: dict[str, str]) -> None:
+    def _settle(self, row: Subscription, kind: str, retry_after: float | None, told: States) -> None:
         fresh = sql.one(self.account.store, row.id)
         if fresh is None:
             return
@@ -251,6 +301,20 @@ class Pusher:
         else:
             sql.save(self.account.store, after)
             self.note()
+
+
+def fitting(news: States) -> States:
+    """As many of these as one record holds, at least one."""
+    found: States = {}
+    size = 0
+    for account_id, states in news.items():
+        size += len(account_id) + len('"":{},')
+        for name, state in states.items():
+            size += len(name) + len(state) + len('"":"",')
+            if size > MOST_OCTETS and found:
+                return found
+            found.setdefault(account_id, {})[name] = state
+    return found
 
 
 def outcome(status: int) -> str:
@@ -264,32 +328,32 @@ def outcome(status: int) -> str:
     return "later" if status >= 500 or status == 408 else "refused"
 
 
-def _done(row: Subscription, now: float, retry_after: float | None, told: dict[str, str]) -> Subscription:
+def _done(row: Subscription, now: float, retry_after: float | None, told: States) -> Subscription:
     gap = max(row.gap / 2, GAP)
-    values = {"told": row.told | told, "gap": gap, "failures": 0, "refusals": 0}
+    values = {"told": row.told_also(told), "gap": gap, "failures": 0, "refusals": 0}
     return msgspec.structs.replace(row, **values, due_at=now + gap if row.verified else 0.0)
 
 
-def _later(row: Subscription, now: float, retry_after: float | None, told: dict[str, str]) -> Subscription:
+def _later(row: Subscription, now: float, retry_after: float | None, told: States) -> Subscription:
     pause = min(FIRST_PAUSE * 2.0 ** min(row.failures, 20), LONGEST_PAUSE)
     if not row.verified:
         pause = 0.0  # its one request has left: nothing follows before the client is heard of
     return msgspec.structs.replace(row, failures=row.failures + 1, due_at=now + max(pause, retry_after or 0.0))
 
 
-def _slower(row: Subscription, now: float, retry_after: float | None, told: dict[str, str]) -> Subscription:
+def _slower(row: Subscription, now: float, retry_after: float | None, told: States) -> Subscription:
     """RFC 8620 §7.2: 429 "MUST cause the JMAP server to reduce the frequency of pushes"."""
     return msgspec.structs.replace(_later(row, now, retry_after, told), gap=min(max(row.gap, GAP) * 4, LONGEST_GAP))
 
 
-def _unreachable(row: Subscription, now: float, retry_after: float | None, told: dict[str, str]) -> Subscription:
+def _unreachable(row: Subscription, now: float, retry_after: float | None, told: States) -> Subscription:
     pause = min(FIRST_PAUSE * 2.0 ** min(row.failures, 20), LONGEST_PAUSE)
     given_up = int(not row.verified and row.failures + 1 >= MOST_TRIES_TO_VERIFY)
     values = {"failures": row.failures + 1, "code_sent": row.code_sent or given_up}
     return msgspec.structs.replace(row, **values, due_at=now + pause)
 
 
-def _refused(row: Subscription, now: float, retry_after: float | None, told: dict[str, str]) -> Subscription | None:
+def _refused(row: Subscription, now: float, retry_after: float | None, told: States) -> Subscription | None:
     if not row.verified:
         return msgspec.structs.replace(row, code_sent=1)
     if row.refusals + 1 >= MOST_REFUSALS:
@@ -297,11 +361,11 @@ def _refused(row: Subscription, now: float, retry_after: float | None, told: dic
     return msgspec.structs.replace(_later(row, now, retry_after, told), refusals=row.refusals + 1)
 
 
-def _gone(row: Subscription, now: float, retry_after: float | None, told: dict[str, str]) -> None:
+def _gone(row: Subscription, now: float, retry_after: float | None, told: States) -> None:
     return None
 
 
-AFTER: dict[str, Callable[[Subscription, float, float | None, dict[str, str]], Subscription | None]] = {
+AFTER: dict[str, Callable[[Subscription, float, float | None, States], Subscription | None]] = {
     "done": _done,
     "gone": _gone,
     "later": _later,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jmapplug.settings import Setting
+from jmapplug.settings import Setting, count
 
 
 def _flag(value: str) -> bool:
@@ -28,4 +28,5 @@ SETTINGS = (
     Setting("JMAP_PUSH_PRIVATE", _flag, "", "web push may go to http and to private addresses"),
     Setting("JMAP_PUSH_CA", _file, None, "PEM file of authorities trusted for web push, beside the system's"),
     Setting("JMAP_PUSH_CONTACT", _contact, None, "mailto: or https: URL that push services are told"),
+    Setting("JMAP_PUSH_SUBSCRIPTIONS", count, "32", "push subscriptions that a login may have"),
 )

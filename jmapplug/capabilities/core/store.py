@@ -7,9 +7,12 @@ import msgspec
 from jmapplug.store.account import Store
 from jmapplug.store.database import Txn
 
+States = dict[str, dict[str, str]]
+"""accountId → {type: state}."""
+
 
 class Subscription(msgspec.Struct, frozen=True):
-    """One row; see own_1.sql."""
+    """One row; see own_1.sql and own_2.sql."""
 
     id: str
     device_client_id: str
@@ -19,8 +22,10 @@ class Subscription(msgspec.Struct, frozen=True):
     code: str
     expires: int
     types: tuple[str, ...] | None
-    told: dict[str, str]
+    told: States
     vapid: str
+    credential: str
+    credential_ends: int | None = None
     code_sent: int = 0
     verified: int = 0
     due_at: float = 0.0
@@ -35,9 +40,18 @@ class Subscription(msgspec.Struct, frozen=True):
     def wants(self, type_: str) -> bool:
         return self.types is None or type_ in self.types
 
-    def news(self, states: dict[str, str]) -> dict[str, str]:
+    def news(self, states: States) -> States:
         """Of the states as they are, those that the client wants and has not been told."""
-        return {name: state for name, state in states.items() if self.wants(name) and self.told.get(name) != state}
+        news: States = {}
+        for account_id, each in states.items():
+            told = self.told.get(account_id, {})
+            if found := {name: state for name, state in each.items() if self.wants(name) and told.get(name) != state}:
+                news[account_id] = found
+        return news
+
+    def told_also(self, states: States) -> States:
+        """``told`` once the client has been told these as well."""
+        return self.told | {account_id: self.told.get(account_id, {}) | each for account_id, each in states.items()}
 
 
 _COLUMNS = tuple(field.name for field in msgspec.structs.fields(Subscription))
@@ -46,7 +60,7 @@ _WRITE = (
     f"INSERT OR REPLACE INTO core_push_subscription ({', '.join(_COLUMNS)})"  # noqa: S608
     f" VALUES ({', '.join('?' * len(_COLUMNS))})"
 )
-_JSON = {"types": tuple[str, ...] | None, "told": dict[str, str]}
+_JSON = {"types": tuple[str, ...] | None, "told": States}
 
 
 def _subscription(row: tuple[object, ...]) -> Subscription:

@@ -14,6 +14,7 @@ import gevent
 from jmapplug.capabilities.core import CORE
 from jmapplug.capabilities.core import store as sql
 from jmapplug.capabilities.core.pusher import URN, Pusher
+from jmapplug.errors import JmapplugError
 from jmapplug.jmap import dispatch
 from jmapplug.jmap.methods import Limits
 from jmapplug.jmap.request import trusted
@@ -34,17 +35,70 @@ def until(check: Callable[[], Any], what: str, seconds: float = 20) -> Any:
     return found
 
 
+PASSWORD = "password~1"
+
+
+class Pool:
+    """The account's ``login``: what ``__accounts__`` and the other accounts' workers would say is set by the test."""
+
+    def __init__(self) -> None:
+        self.accounts = [ACCOUNT]
+        self.credentials: dict[str, int | None] = {PASSWORD: None}
+        self.known: dict[str, dict[str, str]] = {}
+        self.coming: dict[str, dict[str, str]] = {}
+        self.away = False
+        self.asked = 0
+        self.on_standing: Callable[[], object] | None = None
+        self.on_change: Callable[[], object] | None = None
+
+    def standing(self) -> Any:
+        self.asked += 1
+        gevent.sleep(0)
+        if self.away:
+            raise JmapplugError("away")
+        return SimpleNamespace(accounts=tuple(self.accounts), credentials=dict(self.credentials))
+
+    def states(self) -> dict[str, dict[str, str]]:
+        followed = self.accounts if self.on_change is not None else []
+        return {id_: dict(states) for id_, states in self.known.items() if id_ in followed}
+
+    def move(self, account_id: str, **states: str) -> None:
+        """Another account's states move, told as its worker tells them."""
+        self.known.setdefault(account_id, {}).update(states)
+        if self.on_change is not None:
+            self.on_change()
+
+    def watch(self, on_standing: Callable[[], object]) -> None:
+        self.on_standing = on_standing
+
+    def unwatch(self) -> None:
+        self.on_standing = None
+
+    def follow(self, on_change: Callable[[], object]) -> None:
+        self.on_change = on_change
+
+    def unfollow(self) -> None:
+        self.on_change = None
+
+    def gather(self, seconds: float) -> None:
+        """Those answer that took their time."""
+        self.known |= self.coming
+
+
 class Rig:
     """``reopen`` is a restart of the worker; ``ahead``: seconds that its clock is before ours."""
 
     def __init__(self, folder: Path, service: PushService) -> None:
         self.folder, self.service = folder / "account", service
         self.service_settings = SimpleNamespace(
-            datadir=folder / "data", baseurl="https://mail.example.com", extra={"JMAP_PUSH_PRIVATE": True}
+            datadir=folder / "data",
+            baseurl="https://mail.example.com",
+            extra={"JMAP_PUSH_PRIVATE": True, "JMAP_PUSH_SUBSCRIPTIONS": 32},
         )
         if service.ca is not None:
             self.service_settings.extra["JMAP_PUSH_CA"] = str(service.ca)
         self.ahead = 0.0
+        self.login, self.credential = Pool(), PASSWORD
         self.device = Device()
         self.moved = dict.fromkeys(TYPES, 0)
         self.open()
@@ -90,7 +144,13 @@ class Rig:
     def call(self, name: str, **args: Any) -> dict[str, Any]:
         body = {"using": [URN], "methodCalls": [[name, args, "0"]]}
         answer = dispatch.execute(
-            trusted(json.dumps(body).encode()), METHODS, lambda id_: None, Limits(), session_state="s", login=self
+            trusted(json.dumps(body).encode()),
+            METHODS,
+            lambda id_: None,
+            Limits(),
+            session_state="s",
+            login=self,
+            credential=self.credential,
         )
         ((_, reply, _),) = json.loads(answer)["methodResponses"]
         found: dict[str, Any] = reply
@@ -119,8 +179,12 @@ class Rig:
         return found
 
     def told(self, path: str = "a") -> list[dict[str, str]]:
-        """The states in each post to a path."""
-        return [self.read(each)["changed"][ACCOUNT] for each in self.service.to(path)]
+        """The account's own states in each post to a path."""
+        return [each[ACCOUNT] for each in self.changed(path)]
+
+    def changed(self, path: str = "a") -> list[dict[str, dict[str, str]]]:
+        """The states of all accounts in each post to a path."""
+        return [self.read(each)["changed"] for each in self.service.to(path)]
 
     def row(self, id_: str) -> sql.Subscription:
         found = sql.one(self.store, id_)

@@ -111,8 +111,8 @@ def test_what_is_wrong_with_a_subscription_is_named(rig: Rig, more: dict[str, An
     assert rig.call("PushSubscription/get")["list"] == []
 
 
-def test_a_login_has_so_many_subscriptions_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_subscription, "MOST", 2)
+def test_a_login_has_so_many_subscriptions_and_no_more(rig: Rig) -> None:
+    rig.service_settings.extra["JMAP_PUSH_SUBSCRIPTIONS"] = 2
     ids = [rig.create(f"p{n}")["created"]["k"]["id"] for n in range(2)]
     assert rig.create("p3")["notCreated"]["k"]["type"] == "overQuota"
     rig.call("PushSubscription/set", destroy=ids[:1])

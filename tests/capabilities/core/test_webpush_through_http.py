@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from jmapplug.testing.ports import wait_until
 from jmapplug.testing.proxy import Client, Proxy
 from jmapplug.testing.push_service import Device, PushService, check_vapid
 
+CORE = "urn:ietf:params:jmap:core"
 VAPID = "urn:ietf:params:jmap:webpush-vapid"
 
 
@@ -184,13 +183,91 @@ def test_a_verified_subscription_keeps_its_worker_when_others_idle_out(
     phone.told_of(None)
 
 
-def test_a_token_of_the_account_is_the_same_owner(phone: Phone) -> None:
-    id_ = phone.create()
-    command = [sys.executable, "-m", "jmapplug", "token", "create", phone.account]
-    made = subprocess.run(command, env=phone.proxy.environ, check=True, capture_output=True, text=True)
-    phone.client = Client(phone.proxy.port, phone.account, f"Bearer {made.stdout.strip()}")
-    assert [one["id"] for one in phone.call("get", ids=None)["list"]] == [id_]
-    assert phone.call("set", destroy=[id_])["destroyed"] == [id_]
+def subscriptions(proxy: Proxy, account: str) -> int:
+    return int(proxy.status(account)["services"][CORE]["pushSubscriptions"])
+
+
+def with_token(phone: Phone) -> str:
+    """The phone logs in with a token of its own: the token's id."""
+    made = phone.proxy.registry("token_create", accountid=phone.account, name="phone")
+    phone.client = Client(phone.proxy.port, phone.account, f"Bearer {made['token']}")
+    return str(made["id"])
+
+
+def test_a_token_and_the_password_do_not_see_each_others_subscriptions(phone: Phone) -> None:
+    with_password = phone.create()
+    token = with_token(phone)
+    assert phone.call("get", ids=None)["list"] == []
+    assert phone.call("set", destroy=[with_password])["notDestroyed"][with_password]["type"] == "notFound"
+    phone.path += "-token"
+    made = phone.create()
+    assert [one["id"] for one in phone.call("get", ids=None)["list"]] == [made]
+    # The same token as a password of Basic is the same credential.
+    assert token
+    secret = phone.client.headers["Authorization"].removeprefix("Bearer ")
+    phone.client = phone.proxy.client(phone.account, phone.user, secret)
+    assert phone.call("set", destroy=[made])["destroyed"] == [made]
+
+
+def test_revoking_a_token_destroys_its_subscription_at_once(phone: Phone) -> None:
+    token = with_token(phone)
+    phone.subscribe()
+    assert subscriptions(phone.proxy, phone.account) == 1
+    phone.proxy.registry("token_revoke", id=token)
+    wait_until(lambda: subscriptions(phone.proxy, phone.account) == 0, "the end of the subscription", 30)
+    before = len(phone.read())
+    phone.deliver()
+    phone.proxy.sync(phone.account)
+    assert len(phone.read()) == before
+    own = Path(phone.proxy.environ["JMAP_DATADIR"]) / "accounts" / phone.account
+    assert not any(phone.path.encode() in path.read_bytes() for path in own.glob("own.sqlite3*"))
+
+
+def test_a_token_that_is_revoked_while_its_worker_sleeps_ends_its_subscription_at_the_next_start(phone: Phone) -> None:
+    token = with_token(phone)
+    phone.create()
+    wait_until(lambda: len(phone.read()) == 1, "the verification", 30)
+    wait_until(lambda: not has_worker(phone.proxy, phone.account), "the worker idles out", 60)
+    phone.proxy.registry("token_revoke", id=token)
+    wait_until(lambda: subscriptions(phone.proxy, phone.account) == 0, "the end of the subscription", 30)
+
+
+def test_another_password_ends_a_subscription_and_other_settings_do_not(phone: Phone) -> None:
+    phone.subscribe()
+    change = f"/api/accounts/{phone.account}"
+    assert phone.proxy.management.send("PATCH", change, {"smtpPort": 2525}).status == 200
+    phone.proxy.sync(phone.account)
+    assert subscriptions(phone.proxy, phone.account) == 1
+    assert phone.proxy.management.send("PATCH", change, {"password": "another one"}).status == 200
+    wait_until(lambda: subscriptions(phone.proxy, phone.account) == 0, "the end of the subscription", 30)
+
+
+def test_the_other_accounts_of_the_login_are_told_in_the_same_message(phone: Phone, dovecot: Dovecot) -> None:
+    """Nobody is connected, and nobody has ever asked for anything in the second account."""
+    second, user = f"{phone.account}b", dovecot.new_user()
+    phone.proxy.add(second, dovecot, user, pool=phone.account)
+    phone.proxy.settled(second)
+    wait_until(lambda: not has_worker(phone.proxy, second), "its worker idles out", 60)
+    phone.subscribe()
+    with dovecot.imap(user) as imap:
+        assert imap.append("INBOX", "", "", b"Subject: Hello\r\n\r\nText.\r\n")[0] == "OK"
+
+    def told(account: str) -> bool:
+        return any("Email" in each["changed"].get(account, {}) for each in phone.read()[1:])
+
+    wait_until(lambda: told(second), "the push", 90)
+    state = phone.client.request(("Email/get", {"accountId": second, "ids": []}))[0][1]["state"]
+    wait_until(
+        lambda: any(one["changed"].get(second, {}).get("Email") == state for one in phone.read()[1:]), "as it is"
+    )
+    os.kill(phone.proxy.worker_pid(second), signal.SIGKILL)
+    before = len(phone.read())
+    with dovecot.imap(user) as imap:
+        assert imap.append("INBOX", "", "", b"Subject: Again\r\n\r\nText.\r\n")[0] == "OK"
+    wait_until(lambda: any(second in one["changed"] for one in phone.read()[before:]), "the push after a crash", 90)
+    phone.proxy.management.send("DELETE", f"/api/accounts/{second}")
+    phone.deliver()
+    wait_until(lambda: told(phone.account), "the account's own change", 90)
 
 
 def test_another_login_neither_sees_nor_changes_nor_destroys_a_subscription(
@@ -209,7 +286,7 @@ def test_another_login_neither_sees_nor_changes_nor_destroys_a_subscription(
 
 def test_an_accountid_is_refused_and_other_calls_of_the_request_are_answered(phone: Phone) -> None:
     id_ = phone.create()
-    using = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail", VAPID)
+    using = (CORE, "urn:ietf:params:jmap:mail", VAPID)
     answers = phone.client.request(
         ("Mailbox/get", {"ids": []}),
         ("PushSubscription/get", {"accountId": None}),

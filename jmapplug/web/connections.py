@@ -1,75 +1,73 @@
-"""The open WebSocket connections of a front: told when it stops, and asked for their credentials when those change."""
+"""What stays open for a login, event streams and WebSockets: asked for their credentials when those change."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Protocol
+import time
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
 from jmapplug.errors import JmapplugError
+from jmapplug.web.auth import Principal
 
 EVERY = 30.0  # seconds between looks for log-ins that were last checked long ago
 AGAIN = 1.0  # seconds until the next look when the registry was away
 GOING_AWAY = 1001
 
 
-class Conversation(Protocol):
-    """What this module needs to know of a connection."""
+class Connection:
+    """One of them. ``stale``: something about log-ins has changed; ``due``: about this one."""
 
-    stale: bool
-    due: bool
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+        self.stale = self.due = False
 
     @property
-    def names(self) -> Collection[str]:
+    def names(self) -> frozenset[str]:
         """The login and the accounts that it stands for."""
+        return frozenset((self.principal.login, self.principal.account_id, *self.principal.accounts))
 
     @property
     def expired(self) -> bool:
         """Whether the log-in was last checked long ago."""
-
-    @property
-    def pushing(self) -> bool:
-        """Whether the client listens for StateChanges."""
+        return self.principal.expires < time.monotonic()
 
     def renew(self) -> None:
         """Check the log-in; where it is good no more, end. Raises JmapplugError when nobody can tell."""
+        raise NotImplementedError
 
     def end(self, code: int, reason: str) -> None:
-        """End soon, with a Close frame. Never blocks."""
+        """End soon (a WebSocket with a Close frame of this code). Never blocks."""
+        raise NotImplementedError
 
 
-class Sockets:
-    """All of them. A log-in that changed is checked at once; any other one before the next request on its connection,
-    as it is on HTTP, where every change empties the cache of log-ins."""
+class Connections:
+    """All of a kind in one front. A log-in that changed is checked at once; any other one of a WebSocket before the
+    next request on its connection, as it is on HTTP, where every change empties the cache of log-ins."""
 
     def __init__(self) -> None:
-        self.open: set[Conversation] = set()
+        self.open: set[Connection] = set()
         self.stopped = False
         self._due = Event()
 
     def start(self) -> None:
         gevent.spawn(self._watch)
 
-    def add(self, conversation: Conversation) -> None:
-        self.open.add(conversation)
+    def add(self, connection: Connection) -> None:
+        self.open.add(connection)
         if self.stopped:
-            conversation.end(GOING_AWAY, "the server stops")
+            connection.end(GOING_AWAY, "the server stops")
 
-    def discard(self, conversation: Conversation) -> None:
-        self.open.discard(conversation)
-
-    @property
-    def pushing(self) -> int:
-        return sum(1 for each in self.open if each.pushing)
+    def discard(self, connection: Connection) -> None:
+        self.open.discard(connection)
 
     def heard(self, event: dict[str, Any]) -> None:
-        """An event of the registry: ``{"revoked"}``, ``{"changed_account"}``, ``{"restarted"}``. Never blocks."""
-        what = event.get("revoked") or event.get("changed_account")
+        """An event of the registry: ``{"revoked", "pool"}``, ``{"changed_account"}`` or ``{"restarted"}``."""
+        about = {event[name] for name in ("revoked", "pool", "changed_account") if name in event}
         for each in self.open:
             each.stale = True
-            each.due = each.due or what is None or what in each.names
+            each.due = each.due or not about or not about.isdisjoint(each.names)
         self._due.set()
 
     def stop(self) -> None:

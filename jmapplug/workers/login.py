@@ -1,0 +1,116 @@
+"""What belongs to a login and not to its account alone: the pool's other accounts, and credentials that come and go.
+
+An account's worker speaks for the whole login where it pushes (RFC 8620 §7.1: "each of the accounts to which the user
+has access"). ``__accounts__`` says who belongs to it; the other accounts' workers tell of their changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.event import Event
+
+from jmapplug.errors import JmapplugError
+from jmapplug.workers import paths
+from jmapplug.workers.client import WorkerClient
+from jmapplug.workers.feeds import States, Subscription
+
+TIMEOUT = 20.0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """``accounts`` of the pool, itself among them; ``credentials`` that are good, each with its end (unix seconds)."""
+
+    accounts: tuple[str, ...]
+    credentials: dict[str, int | None]
+
+
+class Login:
+    """The login of one account, in that account's worker."""
+
+    def __init__(self, account_id: str, pool: str, client: WorkerClient) -> None:
+        self._account_id, self._pool, self._client = account_id, pool, client
+        self._watch: Subscription | None = None
+        self._on_change: Callable[[], None] | None = None
+        self._others: dict[str, Subscription] = {}
+        self._news = Event()
+
+    def standing(self) -> Standing:
+        """Ask ``__accounts__``. Whoever has left the pool is followed no more. Raises JmapplugError."""
+        answer, _ = self._client.call(
+            paths.ACCOUNTS, "standing", {"accountid": self._account_id}, timeout=TIMEOUT, retry=True
+        )
+        found = msgspec.convert(answer, Standing)
+        self._follow(found.accounts)
+        return found
+
+    # --- credentials
+
+    def watch(self, on_standing: Callable[[], None]) -> None:
+        """Have ``on_standing`` called when :meth:`standing` may have changed. It must not block; nor does this."""
+        if self._watch is None:
+
+            def heard(event: dict[str, Any]) -> None:
+                ours = {event.get("pool"), event.get("revoked")} & {self._pool, self._account_id}
+                if ours or event.get("restarted"):
+                    on_standing()
+
+            self._watch = self._client.subscribe(paths.ACCOUNTS, heard, timeout=0)
+
+    def unwatch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    # --- the other accounts
+
+    def follow(self, on_change: Callable[[], None]) -> None:
+        """Follow the pool's other accounts: ``on_change`` is called when one of them has news. It must not block.
+
+        Their workers are kept alive meanwhile. Never blocks.
+        """
+        if self._on_change is None:
+            self._on_change = on_change
+            gevent.spawn(self._look)
+
+    def unfollow(self) -> None:
+        self._on_change = None
+        self._follow(())
+
+    def _look(self) -> None:
+        try:
+            self.standing()
+        except JmapplugError:
+            pass  # who pushes asks again
+
+    def _follow(self, accounts: tuple[str, ...]) -> None:
+        wanted = set(accounts) - {self._account_id} if self._on_change is not None else set()
+        for account_id in self._others.keys() - wanted:
+            self._others.pop(account_id).close()
+        for account_id in wanted - self._others.keys():
+            # "" as the position: its first answer is news too.
+            self._others[account_id] = self._client.subscribe(
+                account_id, partial(self._heard, account_id), since="", timeout=0
+            )
+
+    def _heard(self, account_id: str, event: dict[str, Any]) -> None:
+        if event.get("gone"):
+            self._others.pop(account_id, None)
+        self._news.set()
+        if self._on_change is not None and event.get("changed"):
+            self._on_change()
+
+    def states(self) -> dict[str, States]:
+        """accountId → {type: state} of each other account that is followed and has answered."""
+        return {account_id: states for account_id, one in self._others.items() if (states := one.states)}
+
+    def gather(self, seconds: float) -> None:
+        """Wait until every account that is followed has answered, or for so long."""
+        with gevent.Timeout(seconds, False):
+            while len(self.states()) < len(self._others):
+                self._news.wait()
+                self._news.clear()
