@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from jmapplug.errors import JmapplugError, UpstreamError
+from jmapplug.errors import JmapplugError, StorageError, UpstreamError
 from jmapplug.jmap.errors import RequestError
 from jmapplug.web import front as fronts
 from jmapplug.web.answers import add_cors, compress, json_answer, preflight, problem
@@ -96,6 +96,8 @@ ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
     BodyTooLarge: _plain(413, headers={"Connection": "close"}),
     BadBody: _plain(400, headers={"Connection": "close"}),
     WorkerUnavailable: _plain(503, "the account's worker is not available", {"Retry-After": "1"}),
+    # RFC 4918 §11.5: what the request needs cannot be stored; for the moment.
+    StorageError: _plain(507, "the server cannot store anything at the moment", {"Retry-After": "30"}),
     UpstreamError: _plain(503, "the mail server is not available", {"Retry-After": "5"}),
     JmapplugError: _plain(500, "internal error"),
     HTTPException: _http,

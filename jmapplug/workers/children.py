@@ -23,6 +23,9 @@ log = logging.getLogger("jmapplug.workers")
 EXIT_GONE = 3
 """A worker's exit status when its account does not exist: nobody waits at its socket any more."""
 
+EXIT_DAMAGED = 4
+"""… when its store was found damaged: the next one mends it."""
+
 LONG_LIFE = 10.0
 LONGEST_PAUSE = 30.0
 STOP_PATIENCE = 5.0

@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.errors import AuthenticationError, StorageError, UpstreamError, storage_error
 from jmapplug.jmap import dispatch
 from jmapplug.jmap.errors import MethodError
-from jmapplug.jmap.methods import Limits
+from jmapplug.jmap.methods import Limits, Method
 from jmapplug.jmap.request import trusted
 from jmapplug.store import uploads
 from jmapplug.workers.errors import NotFound
@@ -34,6 +34,7 @@ def jmap(worker: Worker, request: Request) -> Answer:
     limits = msgspec.convert(header["limits"], Limits) if header.get("limits") else worker.account.limits
     parsed = trusted(request.payload)
     calls: list[tuple[str, float, str | None]] = []
+    disk = Disk()
 
     def on_call(name: str, seconds: float, error: str | None) -> None:
         calls.append((name, seconds, error))
@@ -44,9 +45,10 @@ def jmap(worker: Worker, request: Request) -> Answer:
             worker.methods,
             worker.account_for,
             limits,
-            error_map=upstream,
+            error_map=disk.failure,
             on_error=defect,
             on_call=on_call,
+            admit=disk.admit,
             login=worker.account,
         )
         return {"calls": calls}, dispatch.encode_run(outcome, defect)
@@ -56,12 +58,47 @@ def jmap(worker: Worker, request: Request) -> Answer:
         worker.account_for,
         limits,
         session_state=header.get("session_state", ""),
-        error_map=upstream,
+        error_map=disk.failure,
         on_error=defect,
         on_call=on_call,
+        admit=disk.admit,
         login=worker.account,
     )
     return {"calls": calls}, body
+
+
+class Disk:
+    """What the disk that our own state is on means for the calls of one Request, which run one after the other."""
+
+    def __init__(self) -> None:
+        self._writing = False
+
+    def admit(self, method: Method, account: Any) -> None:
+        """Nothing is begun upstream that could not be written down here (mail-rules 28). Raises MethodError."""
+        self._writing = False
+        if method.writes and account is not None:
+            try:
+                account.store.check_room()
+            except StorageError as error:
+                raise unstored(error) from error
+        self._writing = method.writes
+
+    def failure(self, error: Exception) -> MethodError | None:
+        """A write that was under way may have done something upstream already: the client has to look."""
+        storage = storage_error(error) if isinstance(error, OSError) else error
+        if isinstance(storage, StorageError):
+            return unstored(storage, partial=self._writing)
+        return upstream(error)
+
+
+def unstored(error: StorageError, *, partial: bool = False) -> MethodError:
+    """RFC 8620 §3.6.2: trying again later may help; ``partial``: what was done is seen after the next synchronisation.
+
+    Which disk, and what is wrong with it, is the operator's to know.
+    """
+    log.error("%s", error)
+    kind = "serverPartialFail" if partial else "serverUnavailable"
+    return MethodError(kind, "The server cannot store anything at the moment.")
 
 
 def upstream(error: Exception) -> MethodError | None:
@@ -114,7 +151,11 @@ def blob(worker: Worker, request: Request) -> Answer:
 
 
 def upload_path(worker: Worker, request: Request) -> Answer:
-    """→ ``{"path"}``: the account's own folder to stream uploads into (name them after their blob id)."""
+    """→ ``{"path"}``: the account's own folder to stream uploads into (name them after their blob id).
+
+    Raises StorageError when there is no room.
+    """
+    worker.account.store.check_room()
     return {"path": str(worker.account.store.blobs.uploads)}
 
 
@@ -122,7 +163,7 @@ def upload(worker: Worker, request: Request) -> Answer:
     """``{"id": "f-<uuid>", "path", "type", "size"}`` → ``{"blob_id", "type", "size"}``.
 
     ``path``: the complete file, in the folder that "upload_path" told; it is taken over under the blob's own name.
-    Raises NotFound for another folder, no file, or an id of another shape.
+    Raises NotFound for another folder, no file, or an id of another shape; StorageError, and then no file stays.
     """
     header, store = request.header, worker.account.store
     ident, kind, size = str(header["id"]), str(header["type"]), int(header["size"])
@@ -135,7 +176,11 @@ def upload(worker: Worker, request: Request) -> Answer:
             given.rename(target)
     except (KeyError, FileNotFoundError):
         raise NotFound("no such upload") from None
-    uploads.record(store, ident, kind, size, time.time())
+    try:
+        uploads.record(store, ident, kind, size, time.time())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
     return {"blob_id": ident, "type": kind, "size": size}
 
 

@@ -13,7 +13,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import RLock
 
-from jmapplug.errors import AuthenticationError, JmapplugError, UpstreamError
+from jmapplug.errors import AuthenticationError, JmapplugError, StorageError, UpstreamError
 from jmapplug.hookspecs import SyncService
 from jmapplug.store.pace import breathe
 
@@ -21,12 +21,17 @@ log = logging.getLogger("jmapplug.workers")
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
+STORAGE_PAUSE = 15.0
 REFUSED_PAUSE = 60.0
 REPORT_PAUSE = 2.0
 CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
 STEP = 10.0
 """Seconds between two questions how long a service wants to wait."""
+
+
+TROUBLE = (UpstreamError, StorageError)
+"""What a pass may end with: the mail server, or our own disk."""
 
 
 class Busy(Protocol):
@@ -52,8 +57,10 @@ WORDS = {
 """RFC 5530 code → what an operator reads before the server's own words."""
 
 
-def in_words(error: UpstreamError) -> str:
-    """What an operator reads of an upstream's failure."""
+def in_words(error: UpstreamError | StorageError) -> str:
+    """What an operator reads of a failed pass."""
+    if isinstance(error, StorageError):
+        return f"{error}: nothing is synchronised until that is mended"
     if isinstance(error, AuthenticationError):
         return f"The mail server does not take the stored user name and password: {error}"
     words = WORDS.get((error.code or "").lower())
@@ -125,6 +132,10 @@ class Line:
                 self._pause(pause_after(self._failures, self._refused))
                 if self._refused:
                     self._on_refused()
+            except StorageError as error:
+                log.error("a sync pass failed: %s", error)
+                self._failed(error)
+                self._pause(min(pause_after(self._failures, False), STORAGE_PAUSE))
             except Exception:
                 # A defect of ours in one pass must not end synchronisation for good.
                 log.exception("a sync pass failed")
@@ -166,13 +177,13 @@ class Line:
         """Run a step that goes upstream; remember what it says."""
         try:
             step()
-        except UpstreamError as error:
+        except TROUBLE as error:
             self.error = in_words(error)
             self._refused = isinstance(error, AuthenticationError)
             raise
         self.error, self._refused = None, False
 
-    def _failed(self, error: UpstreamError) -> None:
+    def _failed(self, error: UpstreamError | StorageError) -> None:
         self.error = in_words(error)
         self._refused = isinstance(error, AuthenticationError)
         self._failures += 1
@@ -191,7 +202,7 @@ class Line:
                 with self._turn:
                     more = self.service.background()
                 failures = 0
-            except UpstreamError as error:
+            except TROUBLE as error:
                 failures += 1
                 log.info("background work: %s", error)
                 gevent.sleep(pause_after(failures, isinstance(error, AuthenticationError)))
@@ -254,12 +265,12 @@ class SyncLoop:
             self.report()
 
     def sync(self) -> None:
-        """One full pass of every service; raises the first UpstreamError after all were tried."""
-        failed: UpstreamError | None = None
+        """One full pass of every service; raises the first UpstreamError or StorageError after all were tried."""
+        failed: UpstreamError | StorageError | None = None
         for line in self.lines.values():
             try:
                 line.sync()
-            except UpstreamError as error:
+            except TROUBLE as error:
                 failed = failed or error
         self.report()
         if failed is not None:

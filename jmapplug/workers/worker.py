@@ -17,7 +17,7 @@ from jmapplug.jmap.methods import MethodTable
 from jmapplug.settings import Settings
 from jmapplug.workers import paths
 from jmapplug.workers.account import Account, AccountLock
-from jmapplug.workers.children import EXIT_GONE
+from jmapplug.workers.children import EXIT_DAMAGED, EXIT_GONE
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.commands import COMMANDS
 from jmapplug.workers.errors import NotFound, WorkerUnavailable
@@ -50,6 +50,8 @@ class Worker:
         self.account = Account(record, settings, self.plugins, self._publish)
         self.server = Server(listener, {name: partial(command, self) for name, command in COMMANDS.items()})
         self._serving = True
+        self.damaged = False
+        self.account.store.on_damage = self._damaged
         self.account.audience.append(self._attended)
         self.loop = SyncLoop(
             self.account.services,
@@ -68,6 +70,13 @@ class Worker:
         # What services write while the account is being opened is for nobody: no one can have subscribed yet.
         if self._serving:
             self.server.broadcast("change", body)
+
+    def _damaged(self) -> None:
+        """A file of the store is not sound any more: the next worker opens, and mends, it."""
+        if not self.damaged:
+            log.error("account %s: the store is damaged and is opened anew", self.account_id)
+        self.damaged = True
+        self.stopping.set()
 
     def _attended(self) -> bool:
         server = self.server
@@ -147,4 +156,4 @@ def main(listener: Any, settings: Settings, account_id: str) -> int:
     if stop.is_set():
         worker.stopping.set()
     worker.run()
-    return 0
+    return EXIT_DAMAGED if worker.damaged else 0

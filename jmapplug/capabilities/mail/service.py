@@ -80,13 +80,15 @@ class MailService:
     # --- SyncService -----------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Mailboxes and the newest 50 of INBOX. Raises UpstreamError."""
+        """Mailboxes and the newest 50 of INBOX. Raises UpstreamError, StorageError."""
         with self._lock:
+            self.account.store.check_room()
             self._run("setup", lambda one: one.setup(), live=True)
 
     def sync(self) -> None:
-        """One full pass (``sync_pass``). Raises UpstreamError."""
+        """One full pass (``sync_pass``). Raises UpstreamError, StorageError."""
         with self._lock:
+            self.account.store.check_room()
             first = self._is_first()
             if first:
                 self._boost(True)
@@ -103,6 +105,7 @@ class MailService:
         with self._lock:
             if self._closed:
                 return False
+            self.account.store.check_room()
             if self._history and self._history_slice():
                 return True
             self._boost(False)

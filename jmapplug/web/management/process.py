@@ -11,7 +11,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from jmapplug import plugins as plugin_manager
-from jmapplug.errors import SetupError
+from jmapplug.errors import SetupError, StorageError
 from jmapplug.plugins import Plugins
 from jmapplug.settings import Settings
 from jmapplug.web.answers import json_answer
@@ -69,6 +69,7 @@ ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
     Conflict: _answer(409),
     BodyTooLarge: _answer(413),
     BadBody: _answer(400),
+    StorageError: _answer(507),
     WorkerUnavailable: _answer(500),
     HTTPException: _http,
     Exception: _unexpected,
