@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True):
     datadir: Path
     idle_timeout: int
     sync_interval: int
+    hang_timeout: int
     secret_key: str | None
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True):
             "JMAP_DATADIR": str(self.datadir),
             "JMAP_IDLE_TIMEOUT": str(self.idle_timeout),
             "JMAP_SYNC_INTERVAL": str(self.sync_interval),
+            "JMAP_HANG_TIMEOUT": str(self.hang_timeout),
             "JMAP_SECRET_KEY": self.secret_key,
             "JMAP_CORS_ORIGINS": ",".join(self.cors_origins),
             "JMAP_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
@@ -152,6 +154,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("JMAP_DATADIR", _path, None, "folder of all data [/data in a container, else ./data]"),
     Setting("JMAP_IDLE_TIMEOUT", _seconds, "300", "seconds without use before a worker ends; 0 = never"),
     Setting("JMAP_SYNC_INTERVAL", _interval, "30", "seconds between polls of what push does not cover"),
+    Setting("JMAP_HANG_TIMEOUT", _seconds, "60", "seconds that a process may hang before it is replaced; 0 = never"),
     Setting("JMAP_SECRET_KEY", _key, None, "64 hex digits: key of stored credentials [made in the data folder]", True),
     Setting("JMAP_CORS_ORIGINS", _list, "*", "origins that may call from a browser, comma separated"),
     Setting("JMAP_TRUSTED_PROXIES", _networks, "", "addresses or networks whose X-Forwarded-* are believed"),

@@ -1,4 +1,4 @@
-"""The process ``__accounts__``: everybody's questions about accounts, tokens and logins.
+"""What ``__accounts__`` answers: everybody's questions about accounts, tokens and logins.
 
 Commands are called with ``WorkerClient.call("__accounts__", name, header)``; every answer is a header.
 """
@@ -10,7 +10,6 @@ import hmac
 import logging
 import secrets
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,26 +17,22 @@ from typing import Any
 
 import gevent
 import msgspec
-from gevent.event import Event
 
 from jmapplug import plugins
-from jmapplug.errors import JmapplugError, SetupError
+from jmapplug.errors import JmapplugError, SetupError, StorageError
 from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name
 from jmapplug.registry.counters import Totals
 from jmapplug.registry.credentials import Vault, load_key
 from jmapplug.registry.database import Database
 from jmapplug.registry.store import Records, Row
 from jmapplug.registry.tokens import Tokens, digest, possible
-from jmapplug.registry.waking import wake_forever
 from jmapplug.settings import Settings
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import Conflict, NotFound
-from jmapplug.workers.server import Answer, Request, Server
 
 log = logging.getLogger("jmapplug.registry")
 
 FLUSH_PAUSE = 5.0
-DRAIN = 2.0
 GONE_PREFIX = ".deleted-"
 
 Header = dict[str, Any]
@@ -203,14 +198,16 @@ class Registry:
         self._unwritten.add(accountid)
         return {}
 
+    def reported(self, header: Header) -> Header:
+        """``{accountid}`` → what its worker reported last; nothing of a worker is started. Raises NotFound."""
+        return self._report_of(self._row(header))
+
     def _report_of(self, row: Row) -> Header:
         return self._reports.get(row["accountid"], {})
 
     def flush(self) -> None:
-        """Write what was reported since the last time."""
+        """Write what was reported since the last time. Raises StorageError; then it is written later."""
         names, self._unwritten = self._unwritten, set()
-        if not names:
-            return
         values = {
             name: msgspec.json.encode(self._reports[name]).decode() for name in sorted(names) if name in self._reports
         }
@@ -219,13 +216,20 @@ class Registry:
             for name, report in values.items():
                 records.change_account(name, {"report": report})
 
-        self._db.run(work)
+        try:
+            if values:
+                self._db.run(work)
+        except BaseException:
+            self._unwritten |= names
+            raise
 
     def flush_forever(self) -> None:
         while True:
             gevent.sleep(FLUSH_PAUSE)
             try:
                 self.flush()
+            except StorageError as error:
+                log.error("reports are not written: %s", error)
             except Exception:
                 log.exception("writing reports failed")
 
@@ -309,7 +313,10 @@ class Registry:
             log.warning("the worker of %s is not stopped: %s", accountid, error)
 
     def close(self) -> None:
-        self.flush()
+        try:
+            self.flush()
+        except StorageError as error:
+            log.error("reports are not written: %s", error)
         self._db.close()
 
 
@@ -338,6 +345,7 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
     "open": Registry.open,
     "pool": Registry.pool,
     "report": Registry.report,
+    "reported": Registry.reported,
     "login": Registry.login,
     "heal": Registry.heal,
     "token_create": lambda registry, header: registry.tokens.create(header),
@@ -347,46 +355,3 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
     "count": Registry.count,
     "counters": Registry.counters,
 }
-
-
-def _subscribe(request: Request) -> Answer:
-    """Events from now on: ``{"revoked": accountid or token id}``, ``{"changed_account": accountid}``."""
-    request.connection.subscribed = True
-    return {"states": {}, "changed": {}, "id": 0}
-
-
-def _unsubscribe(request: Request) -> Answer:
-    request.connection.subscribed = False
-    return {}
-
-
-def _ping(request: Request) -> Answer:
-    return request.header, request.payload
-
-
-def serve(registry: Registry, listener: Any) -> Server:
-    """A server of all commands on ``listener``, not started yet."""
-
-    def bound(function: Callable[[Registry, Header], Header]) -> Callable[[Request], Answer]:
-        return lambda request: function(registry, request.header)
-
-    commands: dict[str, Callable[[Request], Answer]] = {name: bound(function) for name, function in COMMANDS.items()}
-    server = Server(listener, commands | {"subscribe": _subscribe, "unsubscribe": _unsubscribe, "ping": _ping})
-    registry.broadcast = server.broadcast
-    return server
-
-
-def main(listener: Any, settings: Settings) -> int:
-    """The process's whole life; ends with SIGTERM."""
-    stop = Event()
-    gevent.signal_handler(signal.SIGTERM, stop.set)
-    registry = Registry(settings, plugins.load(), WorkerClient(settings, lead=False))
-    server = serve(registry, listener)
-    server.start()
-    background = [gevent.spawn(registry.finish_deletions), gevent.spawn(registry.flush_forever)]
-    background.append(gevent.spawn(wake_forever, settings, registry.names, registry.client))
-    stop.wait()
-    server.drain(DRAIN)
-    gevent.killall(background, timeout=1)
-    registry.close()
-    return 0

@@ -130,10 +130,13 @@ def setup(worker: Worker, request: Request) -> Answer:
 
 
 def status(worker: Worker, request: Request) -> Answer:
-    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections"}`` (to the mail server). No network."""
-    server = worker.server
+    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections", "storage"}``. No network.
+
+    ``connections``: to the mail server; ``storage``: what a damaged own.sqlite3 did not give back, in words.
+    """
+    server, account = worker.server, worker.account
     more = {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
-    return worker.loop.status() | more | {"connections": worker.account.connections}
+    return worker.loop.status() | more | {"connections": account.connections, "storage": account.store.lost}
 
 
 def blob(worker: Worker, request: Request) -> Answer:

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import gevent
@@ -30,6 +30,8 @@ STEP = 10.0
 """Seconds between two questions how long a service wants to wait."""
 
 
+COUNTED = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed")
+"""What services count, and an account's status adds up."""
 TROUBLE = (UpstreamError, StorageError)
 """What a pass may end with: the mail server, or our own disk."""
 
@@ -281,9 +283,10 @@ class SyncLoop:
         return any(line.unfinished for line in self.lines.values())
 
     def status(self) -> dict[str, Any]:
-        """``{"folders", "messages", "pending", "unindexed", "phase",
+        """``{"folders", "folders_done", "messages", "messages_done", "pending", "unindexed", "phase",
         "watching", "last_sync", "error", "next_retry", "offers", "facts", "services": {urn: …}}``; no network.
 
+        ``phase``: what a service says, or "failed" while a failure is waited out.
         ``next_retry``: seconds until the next try after a failure, else None.
         """
         each = {urn: line.service.status() for urn, line in self.lines.items()}
@@ -291,11 +294,8 @@ class SyncLoop:
         synced = [line.last_sync for line in lines]
         retries = [line.retry_at - time.monotonic() for line in lines if line.retry_at is not None]
         return {
-            "folders": sum(int(one.get("folders", 0)) for one in each.values()),
-            "messages": sum(int(one.get("messages", 0)) for one in each.values()),
-            "pending": sum(int(one.get("pending", 0)) for one in each.values()),
-            "unindexed": sum(int(one.get("unindexed", 0)) for one in each.values()),
-            "phase": next((one["phase"] for one in each.values() if one.get("phase")), "idle"),
+            **{name: sum(int(one.get(name, 0)) for one in each.values()) for name in COUNTED},
+            "phase": _phase(each.values(), failed=bool(retries)),
             "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
             "error": next((line.error for line in lines if line.error), None),
             "watching": next((one["watching"] for one in each.values() if one.get("watching")), None),
@@ -332,6 +332,11 @@ class SyncLoop:
             log.info("no report: %s", error)
         except Exception:
             log.exception("no report")
+
+
+def _phase(each: Iterable[dict[str, Any]], *, failed: bool) -> str:
+    phase = next((str(one["phase"]) for one in each if one.get("phase")), "idle")
+    return "failed" if failed and phase == "idle" else phase
 
 
 def trim_memory() -> None:

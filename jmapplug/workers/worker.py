@@ -15,7 +15,7 @@ from jmapplug import plugins
 from jmapplug.errors import JmapplugError
 from jmapplug.jmap.methods import MethodTable
 from jmapplug.settings import Settings
-from jmapplug.workers import paths
+from jmapplug.workers import hearts, paths
 from jmapplug.workers.account import Account, AccountLock
 from jmapplug.workers.children import EXIT_DAMAGED, EXIT_GONE
 from jmapplug.workers.client import WorkerClient
@@ -49,6 +49,7 @@ class Worker:
         self._serving = False
         self.account = Account(record, settings, self.plugins, self._publish)
         self.server = Server(listener, {name: partial(command, self) for name, command in COMMANDS.items()})
+        hearts.ready()
         self._serving = True
         self.damaged = False
         self.account.store.on_damage = self._damaged

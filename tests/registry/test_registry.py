@@ -8,7 +8,7 @@ import time
 import gevent
 import pytest
 
-from jmapplug.errors import JmapplugError, SettingError, SetupError
+from jmapplug.errors import JmapplugError, SettingError, SetupError, StorageError
 from jmapplug.registry import database as database_module
 from jmapplug.registry.database import Database
 from jmapplug.registry.service import COMMANDS, Registry
@@ -320,3 +320,36 @@ def test_a_changed_key_is_an_error_and_no_empty_password(registry, add, settings
     with pytest.raises(SettingError):
         other.open({"accountid": "alice"})
     other.close()
+
+
+def test_a_commit_that_fails_for_want_of_room_is_said_and_the_next_one_works(registry, add):
+    """dataset forgets a transaction whose COMMIT failed; the connection below it does not."""
+    add()
+
+    def full(records):
+        records._query("PRAGMA max_page_count = 1")
+        records.change_account("alice", {"report": "x" * 500_000})
+
+    with pytest.raises(StorageError, match="full"):
+        registry._db.run(full)
+    registry._db.run(lambda records: records._query("PRAGMA max_page_count = 1000000"))
+    assert registry.listing({})["accounts"][0]["accountid"] == "alice"
+    registry.report({"accountid": "alice", "folders": 7})
+    registry.flush()
+    assert "7" in registry._db.run(lambda records: records.account("alice"))["report"]
+
+
+def test_reports_that_could_not_be_written_are_written_later(registry, add, monkeypatch):
+    add()
+    registry.report({"accountid": "alice", "folders": 9})
+    real = registry._db.run
+
+    def fails(job):
+        raise StorageError("full")
+
+    monkeypatch.setattr(registry._db, "run", fails)
+    with pytest.raises(StorageError):
+        registry.flush()
+    monkeypatch.setattr(registry._db, "run", real)
+    registry.flush()
+    assert '"folders":9' in registry._db.run(lambda records: records.account("alice"))["report"]

@@ -125,14 +125,20 @@ class MailService:
     def status(self) -> dict[str, Any]:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
 
+        ``folders_done``: those that were read to their end at least once; ``messages_done``: those that are visible.
         ``watching``: how we learn of changes ("notify", "idle", "poll").
         """
         store = self.account.store
         rows = boxes_sql.rows(store)
+        pending = sql.pending_count(store)
+        # What the server counts may never all become visible: copies of one Email in a folder, \Deleted messages.
+        still = [0 if row.uidnext is not None and not pending else row.messages or 0 for row in rows]
         return {
             "folders": len(rows),
-            "messages": sum(max(row.messages or 0, row.total_emails) for row in rows),
-            "pending": sql.pending_count(store),
+            "folders_done": sum(row.uidnext is not None or not row.selectable for row in rows),
+            "messages": sum(max(more, row.total_emails) for more, row in zip(still, rows, strict=True)),
+            "messages_done": sum(row.total_emails for row in rows),
+            "pending": pending,
             "unindexed": search_sql.unindexed(store),
             "phase": self._phase,
             "watching": self._watching.how,
