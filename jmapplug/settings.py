@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True):
     secret_key: str | None
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
+    log_format: str
     debug: bool
     extra: dict[str, Any] = {}
 
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
             "JMAP_SECRET_KEY": self.secret_key,
             "JMAP_CORS_ORIGINS": ",".join(self.cors_origins),
             "JMAP_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
+            "JMAP_LOG_FORMAT": self.log_format,
             "JMAP_DEBUG": "1" if self.debug else "",
         }
         return {name: value for name, value in values.items() if value} | {
@@ -95,6 +97,12 @@ def _key(value: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
         raise ValueError("64 hexadecimal digits are needed")
     return value.lower()
+
+
+def _log_format(value: str) -> str:
+    if value not in ("text", "json"):
+        raise ValueError("text or json is needed")
+    return value
 
 
 def _list(value: str) -> tuple[str, ...]:
@@ -158,6 +166,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("JMAP_SECRET_KEY", _key, None, "64 hex digits: key of stored credentials [made in the data folder]", True),
     Setting("JMAP_CORS_ORIGINS", _list, "*", "origins that may call from a browser, comma separated"),
     Setting("JMAP_TRUSTED_PROXIES", _networks, "", "addresses or networks whose X-Forwarded-* are believed"),
+    Setting("JMAP_LOG_FORMAT", _log_format, "text", "lines of the log: text, or json (an object in each)"),
     Setting("JMAP_DEBUG", _flag, "", "debug logging"),
 )
 _OWN = frozenset(setting.env for setting in SETTINGS)

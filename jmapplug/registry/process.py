@@ -10,6 +10,7 @@ import gevent
 from gevent.event import Event
 
 from jmapplug import plugins
+from jmapplug.registry.safety import copy_forever
 from jmapplug.registry.service import COMMANDS, Header, Registry
 from jmapplug.registry.waking import wake_forever
 from jmapplug.settings import Settings
@@ -54,6 +55,7 @@ def main(listener: Any, settings: Settings) -> int:
     server = serve(registry, listener)
     server.start()
     background = [gevent.spawn(registry.finish_deletions), gevent.spawn(registry.flush_forever)]
+    background.append(gevent.spawn(copy_forever, settings))
     background.append(gevent.spawn(wake_forever, settings, registry.names, registry.client))
     stop.wait()
     server.drain(DRAIN)

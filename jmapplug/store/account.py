@@ -183,6 +183,10 @@ class Store:
         damage.mark(database.path)
         self.on_damage()
 
+    def own_is_damaged(self) -> None:
+        """Somebody looked at all of own.sqlite3: it is mended when the store is opened again."""
+        self._damaged(self.own)
+
     def check_room(self) -> None:
         """Before anything that will have to be written down, upstream's part above all. Raises StorageError."""
         facts = os.statvfs(self.folder)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jmapplug.errors import StoreDamaged
+from jmapplug.errors import StorageError, StoreDamaged
 from jmapplug.hookspecs import Schema
 from jmapplug.store import damage, wake
 from jmapplug.store.database import Database, Txn
 from jmapplug.store.schemas import apply
 
 log = logging.getLogger("jmapplug.store")
+
+DAY = 86_400
 
 OWN_BASE = """
 CREATE TABLE store_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -36,7 +40,8 @@ def opened(path: Path, schemas: Sequence[Schema], clock: Callable[[], float] = t
         # Killed between the last two steps of ``_saved``: what lies beside belongs to the one that was set aside.
         damage.remove(path)
         fresh.replace(path)
-    if not damage.is_marked(path):
+    lost = not path.exists() and copy_of(path).exists()
+    if not lost and not damage.is_marked(path):
         try:
             return _at(path, schemas)
         except StoreDamaged:
@@ -58,8 +63,11 @@ def _saved(path: Path, fresh: Path, schemas: Sequence[Schema], clock: Callable[[
     """A new file with what can be read of a damaged one. Killed half way, the next start does it again."""
     damage.remove(fresh)
     made = _at(fresh, schemas)
+    lost = damage.salvage(path, made) if path.exists() else ["everything"]
+    if not _has_salt(made) and copy_of(path).exists():
+        made.close()
+        made, lost = _from_copy(path, fresh, schemas), ["what was new since the daily copy"]
     try:
-        lost = damage.salvage(path, made)
         made.write(lambda txn: _note(txn, lost, clock()))
     finally:
         made.close()
@@ -70,10 +78,21 @@ def _saved(path: Path, fresh: Path, schemas: Sequence[Schema], clock: Callable[[
     return _at(path, schemas)
 
 
+def _has_salt(own: Database | Txn) -> bool:
+    salt = own.value("SELECT value FROM store_meta WHERE key='salt'")
+    return isinstance(salt, bytes) and len(salt) == 16
+
+
+def _from_copy(path: Path, fresh: Path, schemas: Sequence[Schema]) -> Database:
+    """Without the salt nothing that was saved means anything; the daily copy is whole."""
+    damage.remove(fresh)
+    shutil.copyfile(copy_of(path), fresh)
+    return _at(fresh, schemas)
+
+
 def _note(txn: Txn, lost: Sequence[str], now: float) -> None:
     """Remember what was not saved. Without the salt all ids are new, and no binding means anything."""
-    salt = txn.value("SELECT value FROM store_meta WHERE key='salt'")
-    if not isinstance(salt, bytes) or len(salt) != 16:
+    if not _has_salt(txn):
         txn.execute("INSERT OR REPLACE INTO store_meta VALUES ('salt', ?)", (secrets.token_bytes(16),))
     txn.execute("INSERT OR REPLACE INTO store_meta VALUES ('file', 'salvaged')")
     facts = json.dumps({"at": int(now), "lost": list(lost)})
@@ -91,3 +110,48 @@ def _in_words(facts: dict[str, Any]) -> str:
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts["at"]))
     what = f"not all could be saved of: {', '.join(facts['lost'])}" if facts["lost"] else "everything could be saved"
     return f"own.sqlite3 was damaged (found {when}); {what}"
+
+
+# --- the daily copy --------------------------------------------------------------------------------------------------
+
+
+def copy_of(path: Path) -> Path:
+    return path.with_name(path.name + ".backup")
+
+
+def is_copy_due(path: Path, now: float) -> bool:
+    """Whether the last copy is missing or a day old."""
+    try:
+        return copy_of(path).stat().st_mtime + DAY <= now
+    except FileNotFoundError:
+        return True
+
+
+def keep_copy(own: Database, pause: Callable[[], None], check: Callable[[Path], bool]) -> bool:
+    """Copy the file as it is, and put the copy in the place of the last one if it is sound; whether it is.
+
+    ``pause`` is called between pieces and may yield; ``check`` runs :func:`is_sound` on the copy (in a thread: it
+    takes a while). Raises StorageError.
+    """
+    fresh = copy_of(own.path).with_name(copy_of(own.path).name + ".new")
+    damage.remove(fresh)
+    own.copy(fresh, pause)
+    if not check(fresh):
+        damage.remove(fresh)
+        return False
+    os.chmod(fresh, 0o600)
+    fresh.replace(copy_of(own.path))
+    wake.sync_folder(own.path.parent)
+    return True
+
+
+def is_sound(path: Path) -> bool:
+    """Whether every page of a database is what it should be. Opens a connection of its own."""
+    try:
+        one = Database(path, (OWN_BASE,), synchronous="FULL")
+        try:
+            return bool(one.value("PRAGMA quick_check(1)") == "ok")
+        finally:
+            one.close()
+    except StorageError:
+        return False

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from jmapplug.errors import JmapplugError, StorageError, UpstreamError
 from jmapplug.jmap.errors import RequestError
 from jmapplug.web import front as fronts
+from jmapplug.web import request_ids
 from jmapplug.web.answers import add_cors, compress, json_answer, preflight, problem
 from jmapplug.web.auth import TooManyFailures, Unauthorized
 from jmapplug.web.bodies import BadBody, BodyTooLarge
@@ -39,6 +40,7 @@ def create_app(front: Front) -> Flask:
 
 def _before() -> Response | None:
     here = fronts.current()
+    request_ids.begin(request, here.settings.trusted_proxies)
     here.metrics.http_requests += 1
     if request.method == "OPTIONS":
         return preflight(here.settings.cors_origins, request.headers.get("Origin"))
@@ -47,6 +49,9 @@ def _before() -> Response | None:
 
 def _after(response: Response) -> Response:
     here = fronts.current()
+    # The rule and not the path: a path may hold an id, a name of a file, and a query a ticket.
+    log.debug("%s %s answered with %d", request.method, request.url_rule, response.status_code)
+    response = request_ids.give_back(response)
     response = add_cors(response, here.settings.cors_origins, request.headers.get("Origin"))
     return compress(request, response)
 

@@ -38,6 +38,7 @@ def jmap(worker: Worker, request: Request) -> Answer:
 
     def on_call(name: str, seconds: float, error: str | None) -> None:
         calls.append((name, seconds, error))
+        log.debug("%s: %s in %.1f ms", name, error or "done", seconds * 1000)
 
     if header.get("run"):
         outcome = dispatch.run(

@@ -15,11 +15,12 @@ from jmapplug import plugins
 from jmapplug.errors import JmapplugError
 from jmapplug.jmap.methods import MethodTable
 from jmapplug.settings import Settings
-from jmapplug.workers import hearts, paths
+from jmapplug.workers import context, hearts, paths
 from jmapplug.workers.account import Account, AccountLock
 from jmapplug.workers.children import EXIT_DAMAGED, EXIT_GONE
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.commands import COMMANDS
+from jmapplug.workers.copies import copy_forever
 from jmapplug.workers.errors import NotFound, WorkerUnavailable
 from jmapplug.workers.server import Answer, Request, Server
 from jmapplug.workers.sync import SyncLoop
@@ -100,6 +101,7 @@ class Worker:
         """Serve until told to stop or idle for JMAP_IDLE_TIMEOUT seconds; then answer what is under way and end."""
         self.server.start()
         self.loop.start()
+        self.account.spawn(lambda: copy_forever(self.account))
         while not self.stopping.wait(self._patience()):
             if self._idle():
                 break
@@ -138,6 +140,7 @@ def refuse(listener: Any, error: Exception) -> None:
 
 def main(listener: Any, settings: Settings, account_id: str) -> int:
     """The worker's exit status: 0 after idling or SIGTERM, EXIT_GONE without an account, 1 when it cannot open it."""
+    context.of_process(account_id)
     stop = Event()
     gevent.signal_handler(signal.SIGTERM, stop.set)
     try:

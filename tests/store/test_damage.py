@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,6 +170,76 @@ def test_a_missing_own_file_takes_the_cache_with_it(tmp_path: Path) -> None:
     store = opened(tmp_path)
     assert store.cache.rows("SELECT * FROM shown") == []
     store.close()
+
+
+# --- the daily copy
+
+
+def kept(folder: Path) -> Path:
+    return own.copy_of(folder / "own.sqlite3")
+
+
+def copied(store: Store) -> bool:
+    return own.keep_copy(store.own, lambda: None, own.is_sound)
+
+
+def test_a_daily_copy_is_made_when_it_is_due(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = tmp_path / "own.sqlite3"
+    now = time.time()
+    assert own.is_copy_due(path, now)
+    store = opened(tmp_path)
+    assert copied(store)
+    assert kept(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert not own.is_copy_due(path, now) and own.is_copy_due(path, now + own.DAY + 5)
+    assert own.is_sound(kept(tmp_path))
+    store.close()
+    assert sorted(one.name for one in tmp_path.glob("own*")) == ["own.sqlite3", "own.sqlite3.backup"]
+
+
+def test_what_is_written_while_it_is_copied_is_in_the_copy_or_not_and_harms_neither(tmp_path: Path) -> None:
+    filled(tmp_path)
+    store = opened(tmp_path)
+    written: list[int] = []
+
+    def write() -> None:
+        written.append(store.own.write(lambda txn: txn.insert("INSERT INTO bound (word) VALUES ('meanwhile')")))
+
+    assert own.keep_copy(store.own, write, own.is_sound) and written
+    assert store.own.value("PRAGMA integrity_check") == "ok"
+    store.close()
+
+
+def test_a_damaged_file_does_not_take_the_place_of_the_copy(tmp_path: Path) -> None:
+    filled(tmp_path)
+    store = opened(tmp_path)
+    assert copied(store)
+    good = kept(tmp_path).read_bytes()
+    store.close()
+    path = tmp_path / "own.sqlite3"
+    overwrite(path, [pages(path) - 2])
+    store = opened(tmp_path)
+    assert not copied(store)
+    assert kept(tmp_path).read_bytes() == good
+    store.close()
+
+
+@pytest.mark.parametrize("how", ["garbage", "missing"])
+def test_an_own_file_that_is_lost_comes_back_from_the_copy_with_its_ids(tmp_path: Path, how: str) -> None:
+    _, salt = filled(tmp_path)
+    store = opened(tmp_path)
+    assert copied(store)
+    later = store.own.write(lambda txn: txn.insert("INSERT INTO bound (word) VALUES ('later')"))
+    store.close()
+    DAMAGE[how](tmp_path / "own.sqlite3")
+    store = opened(tmp_path)
+    assert (store.salt, store.own.value("SELECT count(*) FROM bound")) == (salt, MANY - 1)
+    assert store.restored and "since the daily copy" in (store.lost or "")
+    assert store.own.write(lambda txn: txn.insert("INSERT INTO bound (word) VALUES ('new')")) > later
+    store.close()
+    again = opened(tmp_path)
+    assert not again.restored
+    again.close()
 
 
 STEPS = ("salvage", "set_aside", "sync_folder")
