@@ -14,6 +14,7 @@ from typing import Any
 from bench import mail
 from bench.proxy import cpu_seconds, create, private_mb, timed
 from bench.push import push_delays
+from bench.restart import restarts
 from bench.writing import writing
 from jmapplug.testing import dovecot
 from jmapplug.testing.dovecot import Dovecot
@@ -188,7 +189,7 @@ def written(proxy: Proxy, server: Dovecot, rows: list[Row]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--sizes", default="2000,20000,100000", help="mailbox sizes, comma separated")
-    parser.add_argument("--only", choices=["writing"], help="just this part")
+    parser.add_argument("--only", choices=["writing", "restart"], help="just this part")
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",")] if given.only is None else []
     rows = Rows()
@@ -200,7 +201,11 @@ def main() -> None:
             cold(proxy, client, rows)
             for row in push_delays(proxy, server):
                 rows.append(row)
-        written(proxy, server, rows)
+        if given.only != "restart":
+            written(proxy, server, rows)
+        if given.only != "writing":
+            for row in restarts(server):
+                rows.append(row)
         for size in sizes:
             client, inbox = account(proxy, server, size, rows)
             if size == 20_000:

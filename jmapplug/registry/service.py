@@ -274,8 +274,8 @@ class Registry:
         given = self._shelf.settings(row) | {"password": str(header["password"])}
         sealed = self._shelf.sealed(row["accountid"], row["type"], given)
         self._change(row["accountid"], {"settings": sealed})
-        if self._report_of(row).get("error"):
-            self._restart_worker(row["accountid"])
+        # A worker that runs has the old one, whether the mail server has refused it to its face yet or not.
+        self._restart_worker(row["accountid"])
         return {}
 
     # --- counters

@@ -57,7 +57,7 @@ service imap-login {{
 service imap {{
   process_min_avail = 1
   service_count = 100
-  process_limit = 300
+  process_limit = 1000
 }}
 service auth {{
   client_limit = 2000
