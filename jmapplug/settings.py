@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
@@ -208,7 +209,10 @@ def is_loopback(host: str) -> bool:
 
 
 def prepare_datadir(settings: Settings) -> None:
-    """Make the data folder and its parts, private to this user. Raises SettingError."""
+    """Make the data folder and its parts, private to this user. Raises SettingError.
+
+    A full disk is no reason not to start: what is there can be read.
+    """
     try:
         for folder in (settings.datadir, settings.run_folder, settings.datadir / "accounts"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -216,4 +220,6 @@ def prepare_datadir(settings: Settings) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and settings.run_folder.is_dir():
+            return
         raise SettingError(f"JMAP_DATADIR {str(settings.datadir)!r}: {error.strerror}") from None

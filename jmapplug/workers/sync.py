@@ -245,6 +245,8 @@ class SyncLoop:
         self._report = report
         self._offers = offers
         self._facts = facts
+        self.begun = Event()
+        """Set when the first pass has ended, one way or the other."""
         self._news = Event()
         self._greenlets: list[Any] = []
         self._trimmed = False
@@ -308,6 +310,7 @@ class SyncLoop:
     # --- reports
 
     def _passed(self) -> None:
+        self.begun.set()
         self._news.set()
         if self.unfinished:
             self._trimmed = False

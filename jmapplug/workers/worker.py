@@ -15,7 +15,7 @@ from jmapplug import plugins
 from jmapplug.errors import JmapplugError
 from jmapplug.jmap.methods import MethodTable
 from jmapplug.settings import Settings
-from jmapplug.workers import context, hearts, paths
+from jmapplug.workers import context, hearts, herd, paths
 from jmapplug.workers.account import Account, AccountLock
 from jmapplug.workers.children import EXIT_DAMAGED, EXIT_GONE
 from jmapplug.workers.client import WorkerClient
@@ -100,7 +100,7 @@ class Worker:
     def run(self) -> None:
         """Serve until told to stop or idle for JMAP_IDLE_TIMEOUT seconds; then answer what is under way and end."""
         self.server.start()
-        self.loop.start()
+        self.account.spawn(self._synchronise)
         self.account.spawn(lambda: copy_forever(self.account))
         while not self.stopping.wait(self._patience()):
             if self._idle():
@@ -110,6 +110,13 @@ class Worker:
         self.account.close()
         self.client.close(final=False)
         self._lock.release()
+
+    def _synchronise(self) -> None:
+        """The loop begins when it is this worker's turn, and the turn ends with the first pass."""
+        with herd.turn(self.settings):
+            if not self.stopping.is_set():
+                self.loop.start()
+                self.loop.begun.wait(herd.PATIENCE)
 
     def _patience(self) -> float | None:
         timeout = self.settings.idle_timeout
