@@ -16,6 +16,7 @@ from bench import mail
 from bench.live import live, one_change
 from bench.proxy import cpu_seconds, create, private_mb, timed
 from bench.push import push_delays
+from bench.restart import restarts
 from bench.writing import writing
 from jmapplug.testing import dovecot
 from jmapplug.testing.dovecot import Dovecot
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="2000,20000,100000", help="mailbox sizes, comma separated")
     parser.add_argument("--crowd", default="200,2000,500", help="accounts and streams of the crowd, idle accounts")
     parser.add_argument("--change", default="50,2000", help="folders of the account with one change, messages in each")
-    parser.add_argument("--only", choices=["writing", "mailboxes", "live", "change"], help="just this part")
+    parser.add_argument("--only", choices=["writing", "mailboxes", "change", "restart", "live"], help="just this part")
     given = parser.parse_args()
     rows = Rows()
     server, proxy = dovecot.start(), Proxy()
@@ -222,6 +223,7 @@ def main() -> None:
         "writing": lambda: written(proxy, server, rows),
         "mailboxes": lambda: mailboxes(proxy, server, rows, numbers(given.sizes)),
         "change": lambda: rows.extend(one_change(server, *numbers(given.change))),
+        "restart": lambda: rows.extend(restarts(server)),
         "live": lambda: rows.extend(live(server, *numbers(given.crowd))),
     }
     try:

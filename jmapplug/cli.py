@@ -74,7 +74,7 @@ def build() -> click.Group:
         from jmapplug.serve import serve as run
 
         given = read_settings(os.environ, flags)
-        configure(given.debug)
+        configure(given.debug, given.log_format)
         try:
             run(given, lambda s: click.echo(f"jmapplug: {s.baseurl}, management on port {s.mgmt_port}", err=True))
         except SettingError as error:

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+
 from jmapplug.jmap.errors import MethodError, RequestError, SetError
 
-__all__ = ["JmapplugError", "MethodError", "RequestError", "SetError", "SettingError", "SetupError", "UpstreamError"]
+__all__ = [
+    "JmapplugError",
+    "MethodError",
+    "RequestError",
+    "SetError",
+    "SettingError",
+    "SetupError",
+    "StorageError",
+    "UpstreamError",
+]
+
+FULL = "The disk of this service is full"
+READ_ONLY = "The data folder cannot be written to"
+FAILING = "The disk of this service fails"
+_DISK: dict[int, str] = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: "The disk quota of this service is used up",
+    errno.EROFS: READ_ONLY,
+    errno.EIO: FAILING,
+}
 
 
 class JmapplugError(Exception):
@@ -49,3 +70,17 @@ class AuthenticationError(UpstreamError):
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message, code="authenticationfailed", temporary=False, retry_after=retry_after)
+
+
+class StorageError(JmapplugError):
+    """Our own disk is full, read-only or failing: what was to be written is not. ``str(error)`` is for an operator."""
+
+
+class StoreDamaged(StorageError):
+    """A file of the store holds what it should not; the account is opened anew, which mends it."""
+
+
+def storage_error(error: OSError) -> StorageError | None:
+    """The StorageError that an OSError means; None where it says nothing about the disk."""
+    words = _DISK.get(error.errno or 0)
+    return StorageError(words) if words else None

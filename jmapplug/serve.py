@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from jmapplug import plugins as plugin_manager
 from jmapplug.errors import SettingError
+from jmapplug.registry import safety
 from jmapplug.settings import Settings
 from jmapplug.web import front as fronts
 from jmapplug.web.app import create_app
@@ -26,6 +27,7 @@ def serve(settings: Settings, ready: Callable[[Settings], None] | None = None) -
     """Serve until SIGTERM or SIGINT. ``ready`` is called once requests are answered. Raises SettingError."""
     plugins = plugin_manager.load()
     paths.prepare(settings)
+    safety.check(settings)
     listener = bind(settings.jmap_host, settings.jmap_port, "JMAP_PORT")
     management = bind(settings.mgmt_host, settings.mgmt_port, "JMAP_MGMT_PORT")
     # The supervisor inherits the management port's socket, so that nobody takes the port in between.
@@ -55,6 +57,7 @@ def fail(error: SettingError) -> NoReturn:
 def start_front(settings: Settings) -> Front:
     """A front for another server's process (gunicorn): it only connects. Raises SettingError."""
     paths.prepare(settings)
+    safety.check(settings)
     front = fronts.make(settings, plugin_manager.load())
     front.start()
     report_forever(front)

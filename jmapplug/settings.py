@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
@@ -28,9 +29,11 @@ class Settings(msgspec.Struct, frozen=True):
     datadir: Path
     idle_timeout: int
     sync_interval: int
+    hang_timeout: int
     secret_key: str | None
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
+    log_format: str
     debug: bool
     extra: dict[str, Any] = {}
 
@@ -53,9 +56,11 @@ class Settings(msgspec.Struct, frozen=True):
             "JMAP_DATADIR": str(self.datadir),
             "JMAP_IDLE_TIMEOUT": str(self.idle_timeout),
             "JMAP_SYNC_INTERVAL": str(self.sync_interval),
+            "JMAP_HANG_TIMEOUT": str(self.hang_timeout),
             "JMAP_SECRET_KEY": self.secret_key,
             "JMAP_CORS_ORIGINS": ",".join(self.cors_origins),
             "JMAP_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
+            "JMAP_LOG_FORMAT": self.log_format,
             "JMAP_DEBUG": "1" if self.debug else "",
         }
         return {name: value for name, value in values.items() if value} | {
@@ -100,6 +105,12 @@ def _key(value: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
         raise ValueError("64 hexadecimal digits are needed")
     return value.lower()
+
+
+def _log_format(value: str) -> str:
+    if value not in ("text", "json"):
+        raise ValueError("text or json is needed")
+    return value
 
 
 def _list(value: str) -> tuple[str, ...]:
@@ -159,9 +170,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("JMAP_DATADIR", _path, None, "folder of all data [/data in a container, else ./data]"),
     Setting("JMAP_IDLE_TIMEOUT", _seconds, "300", "seconds without use before a worker ends; 0 = never"),
     Setting("JMAP_SYNC_INTERVAL", _interval, "30", "seconds between polls of what push does not cover"),
+    Setting("JMAP_HANG_TIMEOUT", _seconds, "60", "seconds that a process may hang before it is replaced; 0 = never"),
     Setting("JMAP_SECRET_KEY", _key, None, "64 hex digits: key of stored credentials [made in the data folder]", True),
     Setting("JMAP_CORS_ORIGINS", _list, "*", "origins that may call from a browser, comma separated"),
     Setting("JMAP_TRUSTED_PROXIES", _networks, "", "addresses or networks whose X-Forwarded-* are believed"),
+    Setting("JMAP_LOG_FORMAT", _log_format, "text", "lines of the log: text, or json (an object in each)"),
     Setting("JMAP_DEBUG", _flag, "", "debug logging"),
 )
 _OWN = frozenset(setting.env for setting in SETTINGS)
@@ -203,7 +216,10 @@ def is_loopback(host: str) -> bool:
 
 
 def prepare_datadir(settings: Settings) -> None:
-    """Make the data folder and its parts, private to this user. Raises SettingError."""
+    """Make the data folder and its parts, private to this user. Raises SettingError.
+
+    A full disk is no reason not to start: what is there can be read.
+    """
     try:
         for folder in (settings.datadir, settings.run_folder, settings.datadir / "accounts"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -211,4 +227,6 @@ def prepare_datadir(settings: Settings) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and settings.run_folder.is_dir():
+            return
         raise SettingError(f"JMAP_DATADIR {str(settings.datadir)!r}: {error.strerror}") from None

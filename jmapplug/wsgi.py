@@ -8,6 +8,7 @@ from types import FrameType
 
 from jmapplug import settings as settings_module
 from jmapplug.errors import SettingError
+from jmapplug.logs import configure
 from jmapplug.plugins import load
 from jmapplug.serve import fail, start_front
 from jmapplug.web.app import create_app
@@ -29,7 +30,9 @@ def _end_streams_with_the_server(front: Front) -> None:
 
 def _front() -> Front:
     try:
-        return start_front(settings_module.load(os.environ, registered=load().settings))
+        settings = settings_module.load(os.environ, registered=load().settings)
+        configure(settings.debug, settings.log_format)
+        return start_front(settings)
     except SettingError as error:
         fail(error)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,26 @@ def test_a_stored_key_that_is_damaged_stops_the_start(tmp_path: Path) -> None:
     done = refused(tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "not a key" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["garbage", "a page", "missing"])
+def test_a_damaged_registry_stops_the_start_and_says_what_to_do(tmp_path: Path, how: str) -> None:
+    """Going on would lose every account; the daily copy is named."""
+    path = tmp_path / "accounts.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("CREATE TABLE accounts (accountid TEXT, more TEXT)")
+        made.executemany("INSERT INTO accounts VALUES (?, ?)", [(f"a{n}", "x" * 500) for n in range(100)])
+        made.commit()
+    good = path.read_bytes()
+    (tmp_path / "accounts.sqlite3.backup").write_bytes(good)
+    path.write_bytes(b"no database" * 1000 if how == "garbage" else good[:8192] + b"\xa5" * 4096 + good[12288:])
+    if how == "missing":
+        path.unlink()
+    done = refused(tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "accounts.sqlite3 is damaged" in done.stderr and "accounts.sqlite3.backup (made 20" in done.stderr
+    assert (tmp_path / "accounts.sqlite3.backup").read_bytes() == good
+    assert how == "missing" or path.read_bytes() != good, "it is left as it is"
 
 
 def descendants(proxy: Proxy) -> list[int]:

@@ -19,7 +19,19 @@ _EMAIL = re.compile(r"[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+")
 MAX_EMAIL = 320
 
 # What the last report of a worker may hold; anything else in it is dropped.
-REPORT_FIELDS = ("folders", "messages", "last_sync", "error", "offers", "facts", "phase")
+REPORT_FIELDS = (
+    "folders",
+    "folders_done",
+    "messages",
+    "messages_done",
+    "pending",
+    "unindexed",
+    "last_sync",
+    "error",
+    "offers",
+    "facts",
+    "phase",
+)
 
 
 def check_id(value: Any) -> str:

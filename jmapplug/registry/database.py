@@ -6,6 +6,7 @@ is the one place where it is safe. Nothing that waits for the network may run in
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,9 @@ import dataset
 import gevent
 from gevent.event import AsyncResult
 from gevent.queue import Queue
+from sqlalchemy.exc import DBAPIError
 
-from jmapplug.errors import JmapplugError
+from jmapplug.errors import FAILING, FULL, READ_ONLY, JmapplugError, StorageError, StoreDamaged
 from jmapplug.registry.store import MIGRATIONS, Records
 
 T = TypeVar("T")
@@ -35,7 +37,10 @@ class Database:
         self.run(migrate)
 
     def run(self, job: Callable[[Records], T]) -> T:
-        """Run ``job`` in one transaction, in its turn; its result. What it raises rolls back and is raised here."""
+        """Run ``job`` in one transaction, in its turn; its result. What it raises rolls back and is raised here.
+
+        Raises StorageError where the disk gives out.
+        """
         result: AsyncResult[T] = AsyncResult()
         self._queue.put((job, result))
         answer: T = result.get()
@@ -43,7 +48,11 @@ class Database:
 
     def _work(self) -> None:
         database = dataset.connect(
-            self._url, on_connect_statements=["PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"], ensure_schema=False
+            self._url,
+            on_connect_statements=["PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"],
+            ensure_schema=False,
+            # Else an error's text holds the values: addresses, sealed passwords.
+            engine_kwargs={"hide_parameters": True},
         )
         records = Records(database)
         while (item := self._queue.get()) is not None:
@@ -55,7 +64,11 @@ class Database:
                     database.commit()
                 except BaseException:
                     database.rollback()
+                    # A COMMIT that failed is forgotten by dataset, and still open below it.
+                    database.executable.rollback()
                     raise
+            except DBAPIError as error:
+                result.set_exception(_storage_error(error) or error)
             except Exception as error:
                 result.set_exception(error)
             else:
@@ -66,6 +79,22 @@ class Database:
         """Finish what is queued and close the file."""
         self._queue.put(None)
         self._greenlet.join(5)
+
+
+# Primary result codes of SQLite → what that is for us.
+_CODES: dict[int, Callable[[], StorageError]] = {
+    sqlite3.SQLITE_FULL: lambda: StorageError(FULL),
+    sqlite3.SQLITE_READONLY: lambda: StorageError(READ_ONLY),
+    sqlite3.SQLITE_IOERR: lambda: StorageError(FAILING),
+    sqlite3.SQLITE_CANTOPEN: lambda: StorageError("accounts.sqlite3 or its journal cannot be opened"),
+    sqlite3.SQLITE_CORRUPT: lambda: StoreDamaged("accounts.sqlite3 is damaged"),
+    sqlite3.SQLITE_NOTADB: lambda: StoreDamaged("accounts.sqlite3 is damaged"),
+}
+
+
+def _storage_error(error: DBAPIError) -> StorageError | None:
+    made = _CODES.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF)
+    return made() if made else None
 
 
 def migrate(records: Records) -> None:

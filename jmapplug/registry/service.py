@@ -1,4 +1,4 @@
-"""The process ``__accounts__``: everybody's questions about accounts, tokens and logins.
+"""What ``__accounts__`` answers: everybody's questions about accounts, tokens and logins.
 
 Commands are called with ``WorkerClient.call("__accounts__", name, header)``; every answer is a header.
 """
@@ -9,7 +9,6 @@ import hmac
 import logging
 import secrets
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any
 
 import gevent
 import msgspec
-from gevent.event import Event
 
 from jmapplug import plugins
-from jmapplug.errors import JmapplugError, SetupError
+from jmapplug.errors import JmapplugError, SetupError, StorageError
 from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name, seal_of
 from jmapplug.registry.counters import Totals
 from jmapplug.registry.credentials import Vault, derive, load_key
@@ -28,16 +26,13 @@ from jmapplug.registry.database import Database
 from jmapplug.registry.standing import Standings
 from jmapplug.registry.store import Records, Row
 from jmapplug.registry.tokens import Tokens, digest, possible
-from jmapplug.registry.waking import wake_forever
 from jmapplug.settings import Settings
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import Conflict, NotFound
-from jmapplug.workers.server import Answer, Request, Server
 
 log = logging.getLogger("jmapplug.registry")
 
 FLUSH_PAUSE = 5.0
-DRAIN = 2.0
 GONE_PREFIX = ".deleted-"
 
 Header = dict[str, Any]
@@ -192,14 +187,16 @@ class Registry:
         self._unwritten.add(accountid)
         return {}
 
+    def reported(self, header: Header) -> Header:
+        """``{accountid}`` → what its worker reported last; nothing of a worker is started. Raises NotFound."""
+        return self._report_of(self._row(header))
+
     def _report_of(self, row: Row) -> Header:
         return self._reports.get(row["accountid"], {})
 
     def flush(self) -> None:
-        """Write what was reported since the last time."""
+        """Write what was reported since the last time. Raises StorageError; then it is written later."""
         names, self._unwritten = self._unwritten, set()
-        if not names:
-            return
         values = {
             name: msgspec.json.encode(self._reports[name]).decode() for name in sorted(names) if name in self._reports
         }
@@ -208,13 +205,20 @@ class Registry:
             for name, report in values.items():
                 records.change_account(name, {"report": report})
 
-        self._db.run(work)
+        try:
+            if values:
+                self._db.run(work)
+        except BaseException:
+            self._unwritten |= names
+            raise
 
     def flush_forever(self) -> None:
         while True:
             gevent.sleep(FLUSH_PAUSE)
             try:
                 self.flush()
+            except StorageError as error:
+                log.error("reports are not written: %s", error)
             except Exception:
                 log.exception("writing reports failed")
 
@@ -260,7 +264,7 @@ class Registry:
         sealed = self._shelf.sealed(row["accountid"], row["type"], given)
         self._change(row["accountid"], {"settings": sealed})
         self._revoked(row["accountid"], row["poolid"])
-        # It may be pausing, for an hour even, because of the old one: what it reports can be some seconds old.
+        # It has the old one and may be pausing, for an hour even, whether it has told of that yet or not.
         self._restart_worker(row["accountid"])
         return {}
 
@@ -299,7 +303,10 @@ class Registry:
             log.warning("the worker of %s is not stopped: %s", accountid, error)
 
     def close(self) -> None:
-        self.flush()
+        try:
+            self.flush()
+        except StorageError as error:
+            log.error("reports are not written: %s", error)
         self._db.close()
 
 
@@ -329,6 +336,7 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
     "pool": lambda registry, header: registry.standings.pool(header),
     "standing": lambda registry, header: registry.standings.standing(header),
     "report": Registry.report,
+    "reported": Registry.reported,
     "login": Registry.login,
     "heal": Registry.heal,
     "token_create": lambda registry, header: registry.tokens.create(header),
@@ -338,46 +346,3 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
     "count": Registry.count,
     "counters": Registry.counters,
 }
-
-
-def _subscribe(request: Request) -> Answer:
-    """Events from now on: ``{"revoked": accountid or token id, "pool": …}``, ``{"changed_account": accountid}``."""
-    request.connection.subscribed = True
-    return {}
-
-
-def _unsubscribe(request: Request) -> Answer:
-    request.connection.subscribed = False
-    return {}
-
-
-def _ping(request: Request) -> Answer:
-    return request.header, request.payload
-
-
-def serve(registry: Registry, listener: Any) -> Server:
-    """A server of all commands on ``listener``, not started yet."""
-
-    def bound(function: Callable[[Registry, Header], Header]) -> Callable[[Request], Answer]:
-        return lambda request: function(registry, request.header)
-
-    commands: dict[str, Callable[[Request], Answer]] = {name: bound(function) for name, function in COMMANDS.items()}
-    server = Server(listener, commands | {"subscribe": _subscribe, "unsubscribe": _unsubscribe, "ping": _ping})
-    registry.broadcast = server.broadcast
-    return server
-
-
-def main(listener: Any, settings: Settings) -> int:
-    """The process's whole life; ends with SIGTERM."""
-    stop = Event()
-    gevent.signal_handler(signal.SIGTERM, stop.set)
-    registry = Registry(settings, plugins.load(), WorkerClient(settings, lead=False))
-    server = serve(registry, listener)
-    server.start()
-    background = [gevent.spawn(registry.finish_deletions), gevent.spawn(registry.flush_forever)]
-    background.append(gevent.spawn(wake_forever, settings, registry.names, registry.client))
-    stop.wait()
-    server.drain(DRAIN)
-    gevent.killall(background, timeout=1)
-    registry.close()
-    return 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
@@ -123,3 +127,55 @@ class Records:
         rows = self._query("SELECT * FROM tokens WHERE id = :id", id=ident)
         self._tokens.delete(id=ident)
         return rows[0] if rows else None
+
+
+# --- the whole file --------------------------------------------------------------------------------------------------
+
+DAY = 86_400
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the file, None where nothing is or it is not there yet. A connection of its own."""
+    if not path.exists():
+        return None
+    try:
+        one = sqlite3.connect(path, timeout=10)
+        try:
+            found = str(one.execute("PRAGMA quick_check(1)").fetchone()[0])
+        finally:
+            one.close()
+    except sqlite3.OperationalError:
+        return None  # locked, or a disk that gives out: whoever works with it says so
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if found == "ok" else "its pages do not fit together"
+
+
+def copy_of(path: Path) -> Path:
+    return path.with_name(path.name + ".backup")
+
+
+def keep_copy(path: Path) -> bool:
+    """Put a copy of the file beside it, if the last one is a day old; the last one stays where the file is damaged.
+
+    Whether the copy is as it should be. Raises OSError, sqlite3.Error. Blocks: to be called in a thread.
+    """
+    kept = copy_of(path)
+    if kept.exists() and kept.stat().st_mtime + DAY > time.time():
+        return True
+    fresh = kept.with_name(kept.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    source, target = sqlite3.connect(path, timeout=10), sqlite3.connect(fresh)
+    try:
+        source.backup(target)
+    finally:
+        source.close()
+        target.close()
+    if damage(fresh):
+        fresh.unlink()
+        return False
+    with open(fresh, "rb") as file:
+        os.fsync(file.fileno())
+    fresh.replace(kept)
+    return True

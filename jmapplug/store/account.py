@@ -6,6 +6,7 @@ last change. The counter moves at most once per transaction; every row written i
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -13,22 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jmapplug.errors import FULL, READ_ONLY, StorageError, StoreDamaged
 from jmapplug.hookspecs import Schema
 from jmapplug.jmap.errors import MethodError
+from jmapplug.store import damage, own
 from jmapplug.store.blobs import BlobFiles
-from jmapplug.store.database import CORRUPT, Database, Txn
+from jmapplug.store.database import Database, Txn
+from jmapplug.store.schemas import apply
+
+log = logging.getLogger("jmapplug.store")
 
 T = TypeVar("T")
 
-OWN_BASE = """
-CREATE TABLE store_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE store_schema (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
--- Uploaded blobs (f-<uuid>); times in unix seconds.
-CREATE TABLE store_upload (
-    id TEXT PRIMARY KEY, type TEXT NOT NULL, size INTEGER NOT NULL, created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
 CACHE_BASE = """
 CREATE TABLE store_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE store_schema (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
@@ -39,6 +36,8 @@ CREATE TABLE store_day (day INTEGER PRIMARY KEY, modseq INTEGER NOT NULL);
 DAY = 86_400
 TOMBSTONE_DAYS = 30
 BLOB_BUDGET = 256 * 1024 * 1024
+ROOM = 8 * 1024 * 1024
+"""Octets of the disk that are left to what is under way: nothing new is begun on less."""
 RESTORE_JUMP = 1_000_000
 """How far the id counters of a restored ``own.sqlite3`` jump: no number handed out since the backup comes twice."""
 
@@ -74,7 +73,12 @@ class Store:
     """Both files, the blobs and the states of one account. Opened in one process only (the worker's file lock).
 
     ``on_change`` is called after a commit with ``{type: state}`` of what it touched. A damaged or foreign cache is set
-    aside and made anew (a new epoch); a damaged ``own.sqlite3`` raises: nobody else has what it holds.
+    aside and made anew (a new epoch). A damaged ``own.sqlite3`` is set aside too, and what can be read of it is saved
+    into a new one: nobody else has what it holds. Damage found in use raises StoreDamaged, calls ``on_damage``, and is
+    mended when the store is opened again.
+
+    ``restored``: own.sqlite3 is another file than at the last start, a copy that came back or one that was saved.
+    ``lost``: what a damaged own.sqlite3 did not give back, None where there was none.
     """
 
     def __init__(
@@ -89,54 +93,66 @@ class Store:
         self.folder = Path(folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.on_change = on_change
+        self.on_damage: Callable[[], None] = lambda: None
         self._clock = clock
         self._waiting: set[str] = set()
         self._reached = 0
-        self.own = Database(self.folder / "own.sqlite3", (OWN_BASE,), synchronous="FULL")
+        self.own = own.opened(self.folder / "own.sqlite3", schemas, clock)
         try:
-            _apply(self.own, schemas, "own")
-            restored = self._restored_own()
-            self.cache = self._open_cache(schemas, discard=restored)
+            known = self._known_file()
+            self.restored = known is not None and known != _identity(self.own.path)
+            self.cache = self._open_cache(schemas, discard=known is None or self.restored)
             self._load()
         except BaseException:
             self.own.close()
             raise
         self.blobs = BlobFiles(self.folder, blob_budget)
+        self.own.on_damage = self.cache.on_damage = self._damaged
 
     # --- birth -----------------------------------------------------------------------------------------------------
 
-    def _restored_own(self) -> bool:
-        """Whether own.sqlite3 is a copy that came back: numbers handed out since the backup must not come twice."""
+    @property
+    def lost(self) -> str | None:
+        return own.loss(self.own)
+
+    def _known_file(self) -> str | None:
+        """The identity that own.sqlite3 had at the last start; None at its birth.
+
+        Numbers that a copy which came back does not know of must not be given twice.
+        """
         here = _identity(self.own.path)
-        known = self.own.value("SELECT value FROM store_meta WHERE key='file'")
+        known: str | None = self.own.value("SELECT value FROM store_meta WHERE key='file'")
         if known == here:
-            return False
+            return known
 
         def work(txn: Txn) -> None:
             txn.execute("INSERT OR REPLACE INTO store_meta VALUES ('file', ?)", (here,))
             if known is None:
-                txn.execute("INSERT INTO store_meta VALUES ('salt', ?)", (secrets.token_bytes(16),))
+                txn.execute("INSERT OR IGNORE INTO store_meta VALUES ('salt', ?)", (secrets.token_bytes(16),))
             elif txn.row("SELECT 1 FROM sqlite_master WHERE name='sqlite_sequence'"):
                 txn.execute("UPDATE sqlite_sequence SET seq = seq + ?", (RESTORE_JUMP,))
 
         self.own.write(work)
-        return known is not None
+        return known
 
     def _open_cache(self, schemas: Sequence[Schema], *, discard: bool) -> Database:
         path = self.folder / "cache.sqlite3"
         if discard:
-            _remove(path)
+            damage.remove(path)
         try:
+            if damage.is_marked(path):
+                raise StoreDamaged("it was found damaged in use")
             return self._cache_at(path, schemas)
-        except (*CORRUPT, ValueError):
+        except (StoreDamaged, ValueError) as error:
             # A damaged or newer cache: upstream can give all of it again (mail-rules 39).
-            _set_aside(path)
+            aside = damage.set_aside(path)
+            log.error("%s of %s is set aside as %s: %s", path.name, self.folder.name, aside.name, error)
             return self._cache_at(path, schemas)
 
     def _cache_at(self, path: Path, schemas: Sequence[Schema]) -> Database:
         cache = Database(path, (CACHE_BASE,))
         try:
-            _apply(cache, schemas, "cache")
+            apply(cache, schemas, "cache")
             cache.rows("SELECT count(*) FROM store_type")
         except BaseException:
             cache.close()
@@ -161,6 +177,24 @@ class Store:
         self._pruned = int(facts.get("pruned_upto") or 0)
         self._types: dict[str, int] = dict(self.cache.rows("SELECT type, modseq FROM store_type"))
         self._day = int(self.cache.value("SELECT max(day) FROM store_day") or 0)
+
+    # --- the disk --------------------------------------------------------------------------------------------------
+
+    def _damaged(self, database: Database) -> None:
+        damage.mark(database.path)
+        self.on_damage()
+
+    def own_is_damaged(self) -> None:
+        """Somebody looked at all of own.sqlite3: it is mended when the store is opened again."""
+        self._damaged(self.own)
+
+    def check_room(self) -> None:
+        """Before anything that will have to be written down, upstream's part above all. Raises StorageError."""
+        facts = os.statvfs(self.folder)
+        if facts.f_flag & os.ST_RDONLY:
+            raise StorageError(READ_ONLY)
+        if facts.f_bavail * facts.f_frsize < ROOM:
+            raise StorageError(FULL)
 
     # --- states ----------------------------------------------------------------------------------------------------
 
@@ -272,51 +306,9 @@ def _prune_sql(table: str) -> str:
     )
 
 
-def _apply(database: Database, schemas: Sequence[Schema], half: str) -> None:
-    """Each schema's scripts in their order, numbered per schema by its first line's place in the list of names."""
-    done: dict[str, int] = dict(database.rows("SELECT name, version FROM store_schema"))
-    for schema in schemas:
-        scripts = schema.own if half == "own" else schema.cache
-        if not scripts:
-            continue
-        name = _schema_name(scripts)
-        version = done.get(name, 0)
-        if version > len(scripts):
-            raise ValueError(f"{database.path.name} was made by a newer version (schema {version} > {len(scripts)})")
-        for number in range(version, len(scripts)):
-
-            def step(txn: Txn, script: str = scripts[number], name: str = name, number: int = number) -> None:
-                txn.execute(script)
-                txn.execute("INSERT OR REPLACE INTO store_schema VALUES (?, ?)", (name, number + 1))
-
-            database.write(step)
-
-
-def _schema_name(scripts: Sequence[str]) -> str:
-    """A capability's schema is known by the first table that its first script makes."""
-    head = scripts[0].split("CREATE TABLE", 1)
-    return head[1].split("(", 1)[0].strip() if len(head) == 2 else "?"
-
-
 def _identity(path: Path) -> str:
     facts = os.stat(path)
     return f"{facts.st_dev}-{facts.st_ino}"
-
-
-def _companions(path: Path) -> list[Path]:
-    return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
-
-
-def _remove(path: Path) -> None:
-    for one in _companions(path):
-        one.unlink(missing_ok=True)
-
-
-def _set_aside(path: Path) -> None:
-    """Keep the damaged file for a look, one of them at most."""
-    for one in _companions(path):
-        if one.exists():
-            one.replace(one.with_name(one.name + ".damaged"))
 
 
 __all__ = ["Change", "Store"]

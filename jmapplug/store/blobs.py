@@ -60,8 +60,12 @@ class BlobFiles:
     def store(self, key: str, data: bytes) -> Path:
         """Keep these octets as the cached part of ``key``."""
         path = self.temporary()
-        path.write_bytes(data)
-        return self.keep(key, path)
+        try:
+            path.write_bytes(data)
+            return self.keep(key, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
     def find(self, key: str) -> Path | None:
         """The cached part of ``key``, marked as used now; None where there is none."""

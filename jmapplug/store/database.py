@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import apsw
+
+from jmapplug.errors import FAILING, FULL, READ_ONLY, StorageError, StoreDamaged
 
 T = TypeVar("T")
 Params = Sequence[Any] | dict[str, Any]
@@ -19,10 +21,26 @@ Row = tuple[Any, ...]
 PAGE_CACHE_KB = 1024
 """Small: a worker at rest has to stay within a few megabytes, and the system keeps the file's pages anyway."""
 
+COPY_PAGES = 64
+"""Pages that are copied at once."""
+
 STATEMENTS = 32
 """Prepared statements that a connection keeps, some kilobytes each."""
 
-CORRUPT = (apsw.CorruptError, apsw.NotADBError)
+_ERRORS: tuple[tuple[type[apsw.Error], Callable[[str], StorageError]], ...] = (
+    (apsw.CorruptError, lambda name: StoreDamaged(f"{name} is damaged")),
+    (apsw.NotADBError, lambda name: StoreDamaged(f"{name} is damaged")),
+    (apsw.FullError, lambda name: StorageError(FULL)),
+    (apsw.ReadOnlyError, lambda name: StorageError(READ_ONLY)),
+    (apsw.CantOpenError, lambda name: StorageError(f"{name} cannot be opened")),
+    (apsw.IOError, lambda name: StorageError(FAILING)),
+)
+"""What SQLite says of the disk and of a file, and what that is for us."""
+
+
+def storage_error_of(error: apsw.Error, name: str) -> StorageError | None:
+    """The StorageError that SQLite's error on the file ``name`` means; None for a mistake of ours."""
+    return next((made(name) for kind, made in _ERRORS if isinstance(error, kind)), None)
 
 
 class Txn:
@@ -63,25 +81,41 @@ class Txn:
 class Database:
     """A file and its one connection. ``migrations`` are scripts; number n of them takes the file to version n.
 
-    Raises ``apsw.CorruptError`` or ``apsw.NotADBError`` for a file that is no database: what to do then is the
-    owner's decision. Raises ``ValueError`` for a file made by a newer version of the program.
+    Everything here raises ``StorageError`` where the disk gives out, and ``StoreDamaged`` for a file that is no
+    database or no longer a sound one: what to do then is the owner's decision. ``on_damage`` is called before the
+    latter. Opening raises ``ValueError`` for a file made by a newer version of the program.
     """
 
     def __init__(self, path: Path | str, migrations: Sequence[str] = (), *, synchronous: str = "NORMAL") -> None:
         if synchronous not in ("NORMAL", "FULL"):
             raise ValueError("synchronous must be NORMAL or FULL")
         self.path = Path(path)
-        self._connection = apsw.Connection(str(path), statementcachesize=STATEMENTS)
+        self.on_damage: Callable[[Database], None] | None = None
+        try:
+            self._connection = apsw.Connection(str(path), statementcachesize=STATEMENTS)
+        except apsw.Error as error:
+            self._fail(error)
         self._txn = Txn(self._connection)
         self._busy = False
         try:
-            self._configure(synchronous)
+            try:
+                self._configure(synchronous)
+            except apsw.Error as error:
+                self._fail(error)
             self._migrate(migrations)
         except BaseException:
             self._connection.close(True)
             raise
 
     def _configure(self, synchronous: str) -> None:
+        try:
+            self._set(synchronous)
+        except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
+            # No room for the write-ahead log's index beside the file: kept in memory, reading goes on.
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+            self._set(synchronous)
+
+    def _set(self, synchronous: str) -> None:
         # SQLite's busy wait is a C call that stops the hub; the worker's file lock makes it needless.
         self._connection.set_busy_timeout(0)
         for pragma in (
@@ -107,14 +141,30 @@ class Database:
 
             self.write(step)
 
+    def _fail(self, error: apsw.Error) -> NoReturn:
+        """Raise what SQLite's error means."""
+        failure = storage_error_of(error, self.path.name)
+        if failure is None:
+            raise error
+        if isinstance(failure, StoreDamaged) and self.on_damage is not None:
+            self.on_damage(self)
+        raise failure from error
+
     def rows(self, sql: str, params: Params = ()) -> list[Row]:
-        return self._txn.rows(sql, params)
+        try:
+            return self._txn.rows(sql, params)
+        except apsw.Error as error:
+            self._fail(error)
 
     def row(self, sql: str, params: Params = ()) -> Row | None:
-        return self._txn.row(sql, params)
+        try:
+            return self._txn.row(sql, params)
+        except apsw.Error as error:
+            self._fail(error)
 
     def value(self, sql: str, params: Params = ()) -> Any:
-        return self._txn.value(sql, params)
+        found = self.row(sql, params)
+        return found[0] if found else None
 
     def write(self, work: Callable[[Txn], T]) -> T:
         """Run ``work`` in a transaction: all of it or nothing. ``work`` must not yield to another greenlet.
@@ -134,6 +184,8 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
             return result
+        except apsw.Error as error:
+            self._fail(error)
         finally:
             self._busy = False
 
@@ -155,6 +207,26 @@ class Database:
         """Copy the write-ahead log into the file and empty it."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def copy(self, target: Path, pause: Callable[[], None] = lambda: None) -> None:
+        """Copy the file as it is now to ``target``, durably; ``pause`` is called between pieces and may yield.
+
+        Raises StorageError; then there is no ``target``.
+        """
+        try:
+            copy = apsw.Connection(str(target))
+            try:
+                with copy.backup("main", self._connection, "main") as job:
+                    while not job.done:
+                        job.step(COPY_PAGES)
+                        pause()
+            finally:
+                copy.close(True)
+        except BaseException as error:
+            target.unlink(missing_ok=True)
+            if isinstance(error, apsw.Error):
+                self._fail(error)
+            raise
+
     def close(self) -> None:
-        """Close for good; closing twice is harmless."""
+        """Close for good; closing twice is harmless. What cannot be moved out of the log now stays there."""
         self._connection.close(True)

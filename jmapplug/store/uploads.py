@@ -46,10 +46,11 @@ def make(store: Store, type_: str, write: Callable[[Path], object], now: float) 
         write(fresh)
         size = fresh.stat().st_size
         fresh.replace(target)
+        return record(store, blob_id, type_, size, now)
     except BaseException:
         fresh.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         raise
-    return record(store, blob_id, type_, size, now)
 
 
 def find(store: Store, blob_id: str, now: float) -> Upload | None:

@@ -106,7 +106,9 @@ class Client(Http):
 
 
 def in_step(status: dict[str, Any]) -> bool:
-    """Whether an account's status says that nothing is left to do."""
+    """Whether an account's worker runs and says that nothing is left to do."""
+    if not status["running"]:
+        return False
     return bool(status["last_sync"]) and status["phase"] == "idle" and not status["pending"] + status["unindexed"]
 
 
@@ -185,7 +187,8 @@ class Proxy:
         return value
 
     def settled(self, account: str, timeout: float = 120) -> None:
-        """Wait until the first sync and the text index are complete."""
+        """Wait until the first sync and the text index are complete; a worker that does not run is started."""
+        self.management.send("POST", f"/api/accounts/{account}/sync")
         wait_until(lambda: in_step(self.status(account)), f"{account} is in step", timeout)
 
     def worker_pid(self, account: str) -> int:

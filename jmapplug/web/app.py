@@ -10,9 +10,10 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from jmapplug.errors import JmapplugError, UpstreamError
+from jmapplug.errors import JmapplugError, StorageError, UpstreamError
 from jmapplug.jmap.errors import RequestError
 from jmapplug.web import front as fronts
+from jmapplug.web import request_ids
 from jmapplug.web.answers import add_cors, compress, json_answer, preflight, problem
 from jmapplug.web.auth import TooManyFailures, Unauthorized
 from jmapplug.web.bodies import BadBody, BodyTooLarge
@@ -39,6 +40,7 @@ def create_app(front: Front) -> Flask:
 
 def _before() -> Response | None:
     here = fronts.current()
+    request_ids.begin(request, here.settings.trusted_proxies)
     here.metrics.http_requests += 1
     if request.method == "OPTIONS":
         return preflight(here.settings.cors_origins, request.headers.get("Origin"))
@@ -47,6 +49,9 @@ def _before() -> Response | None:
 
 def _after(response: Response) -> Response:
     here = fronts.current()
+    # The rule and not the path: a path may hold an id, a name of a file, and a query a ticket.
+    log.debug("%s %s answered with %d", request.method, request.url_rule, response.status_code)
+    response = request_ids.give_back(response)
     response = add_cors(response, here.settings.cors_origins, request.headers.get("Origin"))
     return compress(request, response)
 
@@ -96,6 +101,8 @@ ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
     BodyTooLarge: _plain(413, headers={"Connection": "close"}),
     BadBody: _plain(400, headers={"Connection": "close"}),
     WorkerUnavailable: _plain(503, "the account's worker is not available", {"Retry-After": "1"}),
+    # RFC 4918 §11.5: what the request needs cannot be stored; for the moment.
+    StorageError: _plain(507, "the server cannot store anything at the moment", {"Retry-After": "30"}),
     UpstreamError: _plain(503, "the mail server is not available", {"Retry-After": "5"}),
     JmapplugError: _plain(500, "internal error"),
     HTTPException: _http,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import ipaddress
 import os
 import time
 from collections import OrderedDict
@@ -25,6 +24,8 @@ from jmapplug.plugins import Plugins
 from jmapplug.settings import Settings
 from jmapplug.web import tickets
 from jmapplug.web.limits import FailureLimit
+from jmapplug.web.request_ids import is_trusted
+from jmapplug.workers import context
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import NotFound
 
@@ -93,7 +94,6 @@ class Authenticator:
         self.counters = Counters()
         self._cache: OrderedDict[bytes, Principal] = OrderedDict()
         self._salt = os.urandom(16)
-        self._networks = [ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies]
         self._schemes: dict[str, Callable[[Request, str], tuple[str, str]]] = {
             "basic": self._basic,
             "bearer": self._bearer,
@@ -104,6 +104,7 @@ class Authenticator:
         found: Principal | None = self.plugins.manager.hook.authenticate(request=request)
         if found is None:
             raise Unauthorized("credentials are needed")
+        context.of_account(found.account_id)
         return found
 
     def by_header(self, request: Request) -> Principal | None:
@@ -138,6 +139,7 @@ class Authenticator:
             raise Unauthorized("the ticket is not valid")
         account_id, login = found
         login, _, seal = login.partition("~")
+        context.of_account(account_id)
         return self.again(account_id, login, seal)
 
     def again(self, account_id: str, login: str, seal: str = "") -> Principal:
@@ -239,11 +241,7 @@ class Authenticator:
         return address
 
     def trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._networks)
+        return is_trusted(address, self.settings.trusted_proxies)
 
 
 def _past(expires: float | None) -> bool:

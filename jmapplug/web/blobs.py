@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request, send_file
 
+from jmapplug.errors import storage_error
 from jmapplug.jmap.errors import RequestError
 from jmapplug.web import bodies, front
 from jmapplug.web.answers import NO_STORE, json_answer
@@ -60,6 +61,7 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _store(target: Path, here: Front) -> int:
+    """Raises RequestError limit, StorageError."""
     limit = here.limits.max_size_upload
     size = 0
     try:
@@ -69,6 +71,8 @@ def _store(target: Path, here: Front) -> int:
                 file.write(piece)
     except bodies.BodyTooLarge:
         raise RequestError("limit", f"an upload may have {limit} octets", status=413, limit="maxSizeUpload") from None
+    except OSError as error:
+        raise storage_error(error) or error from error
     return size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from jmapplug.errors import JmapplugError
+from jmapplug.errors import JmapplugError, StorageError
 from jmapplug.jmap import runs
 from jmapplug.jmap.errors import MethodError, RequestError
 from jmapplug.jmap.request import AnyAnswer, Request
@@ -82,6 +82,8 @@ def _failure(error: Exception) -> MethodError:
         return MethodError(kind, "the account's worker is not available; try again")
     if isinstance(error, NotFound):
         return MethodError("accountNotFound")
+    if isinstance(error, StorageError):
+        return MethodError("serverUnavailable", "The server cannot store anything at the moment.")
     return MethodError("serverFail", "the account's worker failed")
 
 

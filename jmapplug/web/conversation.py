@@ -22,6 +22,7 @@ from jmapplug.web.auth import Principal, Unauthorized
 from jmapplug.web.channel import Channel
 from jmapplug.web.connections import Connection
 from jmapplug.web.front import Front
+from jmapplug.workers import context
 
 DRAIN = 2.0  # seconds for Requests under way when the connection is to end
 POLICY_VIOLATION, MESSAGE_TOO_BIG = 1008, 1009
@@ -87,6 +88,7 @@ class Conversation(Connection):
         greenlet.rawlink(self._running.discard)
 
     def _answer(self, place: ExitStack, parsed: Request, ident: str | None, message: bytes) -> None:
+        context.begin(context.new_id(), self.principal.account_id)
         with place:
             try:
                 self.channel.send(self._response(parsed, ident, message))

@@ -15,7 +15,7 @@ import msgspec
 from gevent.lock import Semaphore
 
 from jmapplug.backends import Backend, MailSource, QuotaSource, SieveSource, SubmissionSource
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import StorageError, UpstreamError
 from jmapplug.hookspecs import AccountInfo, SyncService
 from jmapplug.jmap import dispatch
 from jmapplug.jmap.methods import Args, Limits, Reply
@@ -196,7 +196,11 @@ class Account:
     @property
     def busy(self) -> bool:
         """Whether a service has something to do that nobody waits for (``SyncService.busy``): the worker stays."""
-        return any(getattr(service, "busy", False) for service in self.services.values())
+        try:
+            return any(getattr(service, "busy", False) for service in self.services.values())
+        except StorageError:
+            # A store that cannot be read is opened anew, and that takes a new worker.
+            return False
 
     @property
     def watched(self) -> bool:
@@ -262,7 +266,7 @@ class Account:
     def _guarded(self, function: Callable[[], object]) -> None:
         try:
             function()
-        except UpstreamError as error:
+        except (UpstreamError, StorageError) as error:
             log.info("account %s: %s", self.id, error)
         except Exception:
             log.exception("background work of account %s failed", self.id)

@@ -9,7 +9,7 @@ import gevent
 from gevent import socket
 from gevent.event import AsyncResult, Event
 
-from jmapplug.workers import wire
+from jmapplug.workers import context, wire
 from jmapplug.workers.errors import WorkerTimeout, WorkerUnavailable, from_wire
 from jmapplug.workers.wire import Kind
 
@@ -52,6 +52,8 @@ class Channel:
     def call(self, command: str, header: dict[str, Any], payload: bytes, timeout: float) -> Reply:
         """Raises ChannelLost, WorkerTimeout, or the error that the worker answered."""
         self._last = ident = self._last + 1
+        if request := context.request():
+            header = {**header, context.KEY: request}
         pieces = wire.encode(Kind.REQUEST, ident, command, header, payload)
         answer: AsyncResult[Reply] = AsyncResult()
         self._waiting[ident] = answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import logging
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jmapplug.workers import paths, plain
+from jmapplug.workers.pulse import Pulse
 
 if TYPE_CHECKING:
     from jmapplug.settings import Settings
@@ -23,13 +25,20 @@ log = logging.getLogger("jmapplug.workers")
 EXIT_GONE = 3
 """A worker's exit status when its account does not exist: nobody waits at its socket any more."""
 
+EXIT_DAMAGED = 4
+"""… when its store was found damaged: the next one mends it."""
+
 LONG_LIFE = 10.0
 LONGEST_PAUSE = 30.0
 STOP_PATIENCE = 5.0
+STDERR = 2
+DUMP_SIGNAL = signal.SIGUSR1
+DUMP_PATIENCE = 0.5
+"""Seconds that a worker which hangs gets to write down where, before it is killed."""
 
 # Reserved ids and what runs under them; every other id is an account's.
 MAINS = {
-    paths.ACCOUNTS: "jmapplug.registry.service:main",
+    paths.ACCOUNTS: "jmapplug.registry.process:main",
     paths.MANAGEMENT: "jmapplug.web.management.process:main",
 }
 ACCOUNT_MAIN = "jmapplug.workers.worker:main"
@@ -40,12 +49,13 @@ class Child:
     """One account's socket, and its worker while there is one.
 
     ``inherited``: a second listening descriptor (the management port). ``kept``: runs always, not only when asked for.
-    ``failures`` counts bad ends in a row; ``not_before`` is the monotonic time of the next start. ``waiting``: control
-    connections that are answered when the worker has ended.
+    ``pulse`` tells whether it hangs. ``failures`` counts bad ends in a row; ``not_before`` is the monotonic time of the
+    next start. ``waiting``: control connections that are answered when the worker has ended.
     """
 
     id: str
     listener: Any
+    pulse: Pulse
     kept: bool = False
     inherited: int | None = None
     pid: int | None = None
@@ -81,8 +91,25 @@ class Child:
         if self.pid is not None and self.kill_at is None:
             self.kill_at = time.monotonic() + STOP_PATIENCE
 
+    def give_up(self) -> None:
+        """It hangs: let it say where, and kill it. SIGTERM would wait for its hub."""
+        self.signal(DUMP_SIGNAL)
+        self.pulse.missed = 0
+        self.kill_at = time.monotonic() + DUMP_PATIENCE
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it has missed more than a moment's beats: nobody should wait for its answer."""
+        return self.pid is not None and self.pulse.missed > 1
+
     def status(self) -> dict[str, Any]:
-        return {"id": self.id, "pid": self.pid, "started": self.started, "restarts": self.restarts}
+        return {
+            "id": self.id,
+            "pid": self.pid,
+            "started": self.started,
+            "restarts": self.restarts,
+            "hangs": self.hangs,
+        }
 
 
 def pause_after(failures: int) -> float:
@@ -95,6 +122,7 @@ def fork(child: Child, settings: Settings) -> None:
     plain.assert_no_hub()
     gc.freeze()
     parent = os.getpid()
+    child.pulse.begin(time.monotonic())
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = plain.fork()
@@ -115,6 +143,8 @@ def _run(child: Child, settings: Settings, parent: int) -> None:
         plain.close_all_but([first] if child.inherited is None else [first, child.inherited])
         plain.reset_signals()
         plain.die_with(parent)
+        # Asked by the supervisor of one that hangs: where its code is, without a value of any variable.
+        faulthandler.register(DUMP_SIGNAL, STDERR)
         code = main_of(child, first, settings)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -130,8 +160,9 @@ def main_of(child: Child, listener: int, settings: Settings) -> int:
     An account's gets (listener, settings, account id); a reserved one (listener, settings); one with an inherited
     descriptor (``__management__`` and its port) gets that as ``listener``.
     """
-    from jmapplug.workers import server
+    from jmapplug.workers import hearts, server
 
+    hearts.start(child.pulse, opening=child.id not in MAINS)
     module, _, name = MAINS.get(child.id, ACCOUNT_MAIN).partition(":")
     function = getattr(importlib.import_module(module), name)
     descriptor = listener if child.inherited is None else child.inherited

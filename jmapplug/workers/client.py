@@ -133,7 +133,7 @@ class WorkerClient:
     def control(self, command: str, **arguments: Any) -> dict[str, Any]:
         """A command to the supervisor (``workers.control.ask``), which a front starts when it is away.
 
-        "status" → {"pid", "started", "children": [{"id", "pid", "started", "restarts"}]} (unix seconds);
+        "status" → {"pid", "started", "children": [{"id", "pid", "started", "restarts", "hangs"}]} (unix seconds);
         "stop" and "remove" (id) are answered when the worker has ended. Raises WorkerUnavailable.
         """
         for last in (False, True):

@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.errors import AuthenticationError, StorageError, UpstreamError, storage_error
 from jmapplug.jmap import dispatch
 from jmapplug.jmap.errors import MethodError
-from jmapplug.jmap.methods import Limits
+from jmapplug.jmap.methods import Limits, Method
 from jmapplug.jmap.request import trusted
 from jmapplug.store import uploads
 from jmapplug.workers.errors import NotFound
@@ -34,9 +34,11 @@ def jmap(worker: Worker, request: Request) -> Answer:
     limits = msgspec.convert(header["limits"], Limits) if header.get("limits") else worker.account.limits
     parsed, credential = trusted(request.payload), str(header.get("credential") or "")
     calls: list[tuple[str, float, str | None]] = []
+    disk = Disk()
 
     def on_call(name: str, seconds: float, error: str | None) -> None:
         calls.append((name, seconds, error))
+        log.debug("%s: %s in %.1f ms", name, error or "done", seconds * 1000)
 
     if header.get("run"):
         outcome = dispatch.run(
@@ -44,9 +46,10 @@ def jmap(worker: Worker, request: Request) -> Answer:
             worker.methods,
             worker.account_for,
             limits,
-            error_map=upstream,
+            error_map=disk.failure,
             on_error=defect,
             on_call=on_call,
+            admit=disk.admit,
             login=worker.account,
             credential=credential,
         )
@@ -57,13 +60,48 @@ def jmap(worker: Worker, request: Request) -> Answer:
         worker.account_for,
         limits,
         session_state=header.get("session_state", ""),
-        error_map=upstream,
+        error_map=disk.failure,
         on_error=defect,
         on_call=on_call,
+        admit=disk.admit,
         login=worker.account,
         credential=credential,
     )
     return {"calls": calls}, body
+
+
+class Disk:
+    """What the disk that our own state is on means for the calls of one Request, which run one after the other."""
+
+    def __init__(self) -> None:
+        self._writing = False
+
+    def admit(self, method: Method, account: Any) -> None:
+        """Nothing is begun upstream that could not be written down here (mail-rules 28). Raises MethodError."""
+        self._writing = False
+        if method.writes and account is not None:
+            try:
+                account.store.check_room()
+            except StorageError as error:
+                raise unstored(error) from error
+        self._writing = method.writes
+
+    def failure(self, error: Exception) -> MethodError | None:
+        """A write that was under way may have done something upstream already: the client has to look."""
+        storage = storage_error(error) if isinstance(error, OSError) else error
+        if isinstance(storage, StorageError):
+            return unstored(storage, partial=self._writing)
+        return upstream(error)
+
+
+def unstored(error: StorageError, *, partial: bool = False) -> MethodError:
+    """RFC 8620 §3.6.2: trying again later may help; ``partial``: what was done is seen after the next synchronisation.
+
+    Which disk, and what is wrong with it, is the operator's to know.
+    """
+    log.error("%s", error)
+    kind = "serverPartialFail" if partial else "serverUnavailable"
+    return MethodError(kind, "The server cannot store anything at the moment.")
 
 
 def upstream(error: Exception) -> MethodError | None:
@@ -95,13 +133,15 @@ def setup(worker: Worker, request: Request) -> Answer:
 
 
 def status(worker: Worker, request: Request) -> Answer:
-    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections", "alerts"}``. No network.
+    """``SyncLoop.status()`` and ``{"in_flight", "subscribers", "connections", "alerts", "storage"}``. No network.
 
-    ``connections``: to the mail server; ``alerts``: what that server wanted a person to see, the newest last.
+    ``connections``: to the mail server; ``alerts``: what that server wanted a person to see, the newest last;
+    ``storage``: what a damaged own.sqlite3 did not give back, in words.
     """
-    server = worker.server
-    more = {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
-    return worker.loop.status() | more | {"connections": worker.account.connections, "alerts": worker.account.alerts}
+    server, account = worker.server, worker.account
+    more: dict[str, Any] = {"in_flight": server.in_flight, "subscribers": len(server.subscribers)}
+    more |= {"connections": account.connections, "alerts": account.alerts, "storage": account.store.lost}
+    return worker.loop.status() | more
 
 
 def blob(worker: Worker, request: Request) -> Answer:
@@ -119,7 +159,11 @@ def blob(worker: Worker, request: Request) -> Answer:
 
 
 def upload_path(worker: Worker, request: Request) -> Answer:
-    """→ ``{"path"}``: the account's own folder to stream uploads into (name them after their blob id)."""
+    """→ ``{"path"}``: the account's own folder to stream uploads into (name them after their blob id).
+
+    Raises StorageError when there is no room.
+    """
+    worker.account.store.check_room()
     return {"path": str(worker.account.store.blobs.uploads)}
 
 
@@ -127,7 +171,7 @@ def upload(worker: Worker, request: Request) -> Answer:
     """``{"id": "f-<uuid>", "path", "type", "size"}`` → ``{"blob_id", "type", "size"}``.
 
     ``path``: the complete file, in the folder that "upload_path" told; it is taken over under the blob's own name.
-    Raises NotFound for another folder, no file, or an id of another shape.
+    Raises NotFound for another folder, no file, or an id of another shape; StorageError, and then no file stays.
     """
     header, store = request.header, worker.account.store
     ident, kind, size = str(header["id"]), str(header["type"]), int(header["size"])
@@ -140,7 +184,11 @@ def upload(worker: Worker, request: Request) -> Answer:
             given.rename(target)
     except (KeyError, FileNotFoundError):
         raise NotFound("no such upload") from None
-    uploads.record(store, ident, kind, size, time.time())
+    try:
+        uploads.record(store, ident, kind, size, time.time())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
     return {"blob_id": ident, "type": kind, "size": size}
 
 

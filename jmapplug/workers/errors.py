@@ -13,7 +13,9 @@ from jmapplug.errors import (
     RequestError,
     SettingError,
     SetupError,
+    StorageError,
     UpstreamError,
+    storage_error,
 )
 
 log = logging.getLogger("jmapplug.workers")
@@ -89,12 +91,15 @@ _TABLE: dict[str, _Row] = {
         lambda e: {"m": str(e), "u": e.sent_upstream},
         lambda b: WorkerUnavailable(b["m"], sent_upstream=b["u"]),
     ),
+    "storage": (StorageError, _text, lambda b: StorageError(b["m"])),
     "remote": (RemoteError, _text, lambda b: RemoteError(b["m"])),
 }
 
 
 def to_wire(error: Exception, what: str) -> Wire:
     """The body of an ERROR frame. What the table does not know is logged here and told without its text."""
+    if isinstance(error, OSError):
+        error = storage_error(error) or error
     for name, (kind, dump, _) in _TABLE.items():
         if isinstance(error, kind):
             return {"e": name, **dump(error)}

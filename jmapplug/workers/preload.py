@@ -43,7 +43,7 @@ def load(settings: Settings) -> plugins.Plugins:
 
     Leaves no hub and no thread behind: raises AssertionError otherwise.
     """
-    configure(settings.debug)
+    configure(settings.debug, settings.log_format)
     # urllib3 tries an IPv6 socket when it is imported, which under gevent's patch makes a hub.
     ipv6, socket.has_ipv6 = socket.has_ipv6, False
     try:

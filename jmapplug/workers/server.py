@@ -11,7 +11,7 @@ import gevent
 from gevent import socket
 from gevent.event import Event
 
-from jmapplug.workers import wire
+from jmapplug.workers import context, wire
 from jmapplug.workers.errors import NotFound, to_wire
 from jmapplug.workers.wire import Kind
 
@@ -19,6 +19,8 @@ log = logging.getLogger("jmapplug.workers")
 
 MAX_IN_FLIGHT = 1024
 DRAIN_PATIENCE = 2.0
+QUIET = frozenset({"status"})
+"""Commands that are no use of the account: an operator who looks on keeps no worker from idling out."""
 
 Answer = dict[str, Any] | tuple[dict[str, Any], bytes]
 
@@ -43,7 +45,7 @@ class Server:
 
     ``commands``: name → function of a Request, run in a greenlet of its own; what it raises crosses the socket by the
     table of workers/errors.py. ``in_flight`` counts requests under way, ``last_used`` is the monotonic
-    time of the last one.
+    time of the last one that is not in ``QUIET``.
     """
 
     def __init__(self, listener: Any, commands: Mapping[str, Command]) -> None:
@@ -82,6 +84,7 @@ class Server:
     def handle(self, frame: wire.Frame, payload: bytes, connection: Connection) -> None:
         """Run one request; its answer or error goes back on the connection."""
         kind, answer, out = Kind.ANSWER, frame.body, b""
+        context.begin(str(frame.body.pop(context.KEY, "")), str(frame.body.get("accountid", "")))
         try:
             command = self._commands.get(frame.name)
             if command is None:
@@ -91,7 +94,7 @@ class Server:
         except Exception as error:
             kind, answer, out = Kind.ERROR, to_wire(error, f"command {frame.name[:50]}"), b""
         finally:
-            self._leave()
+            self._leave(frame.name)
         connection.send(kind, frame.id, "", answer, out)
 
     def enter(self) -> None:
@@ -99,9 +102,10 @@ class Server:
         if self.in_flight == 1:
             self.calm.clear()
 
-    def _leave(self) -> None:
+    def _leave(self, name: str) -> None:
         self.in_flight -= 1
-        self.last_used = time.monotonic()
+        if name not in QUIET:
+            self.last_used = time.monotonic()
         if not self.in_flight:
             self.calm.set()
 

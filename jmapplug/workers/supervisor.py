@@ -20,6 +20,7 @@ from jmapplug.settings import Settings, load
 from jmapplug.workers import listening, paths, plain
 from jmapplug.workers.children import EXIT_GONE, MAINS, Child, fork
 from jmapplug.workers.lines import ControlConnection
+from jmapplug.workers.pulse import Pulse
 
 log = logging.getLogger("jmapplug.workers")
 
@@ -101,10 +102,7 @@ class Supervisor:
     def _tend(self, child: Child, now: float) -> float | None:
         """Start, watch or kill one child, as its state asks; when to look again."""
         if child.pid is not None:
-            if child.kill_at is not None and now >= child.kill_at:
-                child.signal(signal.SIGKILL)
-                child.kill_at = None
-            return child.kill_at
+            return self._watch_over(child, child.pid, now)
         if now < child.not_before:
             return child.not_before
         if child.id == paths.MANAGEMENT and child.inherited is None:
@@ -114,6 +112,21 @@ class Supervisor:
         elif child.listener.fileno() not in self._handlers:
             self.watch(child.listener.fileno(), lambda events: self._fork(child))
         return child.not_before if child.pid is None and child.not_before > now else None
+
+    def _watch_over(self, child: Child, pid: int, now: float) -> float | None:
+        """Kill one that was told to end and has not, notice one that hangs; when to look again."""
+        if child.kill_at is not None:
+            if now < child.kill_at:
+                return child.kill_at
+            child.signal(signal.SIGKILL)
+            child.kill_at = None
+        if not child.pulse.interval:
+            return None
+        if now >= child.pulse.next_look and child.pulse.look(now, pid):
+            log.error("worker %s (%d) hangs: where it is follows, then it is killed and started anew", child.id, pid)
+            child.give_up()
+            return child.kill_at
+        return child.pulse.next_look
 
     def _bind_management(self, child: Child, now: float) -> float:
         """After a restart the old management process may hold its port for a moment longer."""
@@ -137,7 +150,8 @@ class Supervisor:
     # --- children
 
     def _add(self, name: str, *, kept: bool = False, inherited: int | None = None) -> Child:
-        child = Child(name, plain.unix_listener(paths.socket_path(self.settings, name)), kept, inherited)
+        listener = plain.unix_listener(paths.socket_path(self.settings, name))
+        child = Child(name, listener, Pulse(self.settings.hang_timeout), kept, inherited)
         self.children[name] = child
         return child
 

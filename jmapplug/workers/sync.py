@@ -6,14 +6,14 @@ import ctypes
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
 from gevent.lock import RLock
 
-from jmapplug.errors import AuthenticationError, JmapplugError, UpstreamError
+from jmapplug.errors import AuthenticationError, JmapplugError, StorageError, UpstreamError
 from jmapplug.hookspecs import SyncService
 from jmapplug.store.pace import breathe
 
@@ -21,12 +21,19 @@ log = logging.getLogger("jmapplug.workers")
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
+STORAGE_PAUSE = 15.0
 REFUSED_PAUSE = 60.0
 REPORT_PAUSE = 2.0
 CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
 STEP = 10.0
 """Seconds between two questions how long a service wants to wait."""
+
+
+COUNTED = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed")
+"""What services count, and an account's status adds up."""
+TROUBLE = (UpstreamError, StorageError)
+"""What a pass may end with: the mail server, or our own disk."""
 
 
 class Busy(Protocol):
@@ -53,8 +60,10 @@ WORDS = {
 """RFC 5530 code ("throttled" is ours) → what an operator reads before the server's own words."""
 
 
-def in_words(error: UpstreamError) -> str:
-    """What an operator reads of an upstream's failure."""
+def in_words(error: UpstreamError | StorageError) -> str:
+    """What an operator reads of a failed pass."""
+    if isinstance(error, StorageError):
+        return f"{error}: nothing is synchronised until that is mended"
     if isinstance(error, AuthenticationError):
         return f"The mail server does not take the stored user name and password: {error}"
     words = WORDS.get((error.code or "").lower())
@@ -127,6 +136,10 @@ class Line:
                 self._pause(max(pause_after(self._failures, self._refused), error.retry_after or 0.0))
                 if self._refused:
                     self._on_refused()
+            except StorageError as error:
+                log.error("a sync pass failed: %s", error)
+                self._failed(error)
+                self._pause(min(pause_after(self._failures, False), STORAGE_PAUSE))
             except Exception:
                 # A defect of ours in one pass must not end synchronisation for good.
                 log.exception("a sync pass failed")
@@ -171,13 +184,13 @@ class Line:
         """Run a step that goes upstream; remember what it says."""
         try:
             step()
-        except UpstreamError as error:
+        except TROUBLE as error:
             self.error = in_words(error)
             self._refused = isinstance(error, AuthenticationError)
             raise
         self.error, self._refused = None, False
 
-    def _failed(self, error: UpstreamError) -> None:
+    def _failed(self, error: UpstreamError | StorageError) -> None:
         self.error = in_words(error)
         self._refused = isinstance(error, AuthenticationError)
         self._failures += 1
@@ -196,11 +209,12 @@ class Line:
                 with self._turn:
                     more = self.service.background()
                 failures = 0
-            except UpstreamError as error:
+            except TROUBLE as error:
                 failures += 1
                 log.info("background work: %s", error)
                 pause = pause_after(failures, isinstance(error, AuthenticationError))
-                gevent.sleep(max(pause, error.retry_after or 0.0))
+                wanted = error.retry_after if isinstance(error, UpstreamError) else None
+                gevent.sleep(max(pause, wanted or 0.0))
                 continue
             except Exception:
                 failures += 1
@@ -241,6 +255,8 @@ class SyncLoop:
         self._offers = offers
         self._facts = facts
         self._held = held
+        self.begun = Event()
+        """Set when the first pass has ended, one way or the other."""
         self._news = Event()
         self._greenlets: list[Any] = []
         self._trimmed = False
@@ -263,12 +279,12 @@ class SyncLoop:
             self.report()
 
     def sync(self) -> None:
-        """One full pass of every service; raises the first UpstreamError after all were tried."""
-        failed: UpstreamError | None = None
+        """One full pass of every service; raises the first UpstreamError or StorageError after all were tried."""
+        failed: UpstreamError | StorageError | None = None
         for line in self.lines.values():
             try:
                 line.sync()
-            except UpstreamError as error:
+            except TROUBLE as error:
                 failed = failed or error
         self.report()
         if failed is not None:
@@ -279,9 +295,10 @@ class SyncLoop:
         return any(line.unfinished for line in self.lines.values())
 
     def status(self) -> dict[str, Any]:
-        """``{"folders", "messages", "pending", "unindexed", "phase",
+        """``{"folders", "folders_done", "messages", "messages_done", "pending", "unindexed", "phase",
         "watching", "last_sync", "error", "next_retry", "offers", "facts", "services": {urn: …}}``; no network.
 
+        ``phase``: what a service says, or "failed" while a failure is waited out.
         ``next_retry``: seconds until the next try after a failure, else None.
         """
         each = {urn: line.service.status() for urn, line in self.lines.items()}
@@ -293,11 +310,8 @@ class SyncLoop:
         if not retries and held is not None:
             retries = [held.retry_after or 0.0]
         return {
-            "folders": sum(int(one.get("folders", 0)) for one in each.values()),
-            "messages": sum(int(one.get("messages", 0)) for one in each.values()),
-            "pending": sum(int(one.get("pending", 0)) for one in each.values()),
-            "unindexed": sum(int(one.get("unindexed", 0)) for one in each.values()),
-            "phase": next((one["phase"] for one in each.values() if one.get("phase")), "idle"),
+            **{name: sum(int(one.get(name, 0)) for one in each.values()) for name in COUNTED},
+            "phase": _phase(each.values(), failed=bool(retries)),
             "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
             "error": next((line.error for line in lines if line.error), asked),
             "watching": next((one["watching"] for one in each.values() if one.get("watching")), None),
@@ -310,6 +324,7 @@ class SyncLoop:
     # --- reports
 
     def _passed(self) -> None:
+        self.begun.set()
         self._news.set()
         if self.unfinished:
             self._trimmed = False
@@ -334,6 +349,11 @@ class SyncLoop:
             log.info("no report: %s", error)
         except Exception:
             log.exception("no report")
+
+
+def _phase(each: Iterable[dict[str, Any]], *, failed: bool) -> str:
+    phase = next((str(one["phase"]) for one in each if one.get("phase")), "idle")
+    return "failed" if failed and phase == "idle" else phase
 
 
 def trim_memory() -> None:

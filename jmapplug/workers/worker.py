@@ -15,11 +15,12 @@ from jmapplug import plugins
 from jmapplug.errors import JmapplugError
 from jmapplug.jmap.methods import MethodTable
 from jmapplug.settings import Settings
-from jmapplug.workers import paths
+from jmapplug.workers import context, hearts, herd, paths
 from jmapplug.workers.account import Account, AccountLock
-from jmapplug.workers.children import EXIT_GONE
+from jmapplug.workers.children import EXIT_DAMAGED, EXIT_GONE
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.commands import COMMANDS
+from jmapplug.workers.copies import copy_forever
 from jmapplug.workers.errors import NotFound, WorkerUnavailable
 from jmapplug.workers.login import Login
 from jmapplug.workers.server import Answer, Request, Server
@@ -51,7 +52,10 @@ class Worker:
         login = Login(account_id, record["pool"], self.client)
         self.account = Account(record, settings, self.plugins, self._publish, login)
         self.server = Server(listener, {name: partial(command, self) for name, command in COMMANDS.items()})
+        hearts.ready()
         self._serving = True
+        self.damaged = False
+        self.account.store.on_damage = self._damaged
         self.account.audience.append(self._attended)
         self.loop = SyncLoop(
             self.account.services,
@@ -71,6 +75,13 @@ class Worker:
         # What services write while the account is being opened is for nobody: no one can have subscribed yet.
         if self._serving:
             self.server.broadcast("change", body)
+
+    def _damaged(self) -> None:
+        """A file of the store is not sound any more: the next worker opens, and mends, it."""
+        if not self.damaged:
+            log.error("account %s: the store is damaged and is opened anew", self.account_id)
+        self.damaged = True
+        self.stopping.set()
 
     def _attended(self) -> bool:
         server = self.server
@@ -92,7 +103,8 @@ class Worker:
     def run(self) -> None:
         """Serve until told to stop or idle for JMAP_IDLE_TIMEOUT seconds; then answer what is under way and end."""
         self.server.start()
-        self.loop.start()
+        self.account.spawn(self._synchronise)
+        self.account.spawn(lambda: copy_forever(self.account))
         while not self.stopping.wait(self._patience()):
             if self._idle():
                 break
@@ -101,6 +113,13 @@ class Worker:
         self.account.close()
         self.client.close(final=False)
         self._lock.release()
+
+    def _synchronise(self) -> None:
+        """The loop begins when it is this worker's turn, and the turn ends with the first pass."""
+        with herd.turn(self.settings):
+            if not self.stopping.is_set():
+                self.loop.start()
+                self.loop.begun.wait(herd.PATIENCE)
 
     def _patience(self) -> float | None:
         timeout = self.settings.idle_timeout
@@ -131,6 +150,7 @@ def refuse(listener: Any, error: Exception) -> None:
 
 def main(listener: Any, settings: Settings, account_id: str) -> int:
     """The worker's exit status: 0 after idling or SIGTERM, EXIT_GONE without an account, 1 when it cannot open it."""
+    context.of_process(account_id)
     stop = Event()
     gevent.signal_handler(signal.SIGTERM, stop.set)
     try:
@@ -150,4 +170,4 @@ def main(listener: Any, settings: Settings, account_id: str) -> int:
     if stop.is_set():
         worker.stopping.set()
     worker.run()
-    return 0
+    return EXIT_DAMAGED if worker.damaged else 0

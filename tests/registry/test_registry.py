@@ -8,7 +8,7 @@ import time
 import gevent
 import pytest
 
-from jmapplug.errors import JmapplugError, SettingError, SetupError
+from jmapplug.errors import JmapplugError, SettingError, SetupError, StorageError
 from jmapplug.registry import database as database_module
 from jmapplug.registry.database import Database
 from jmapplug.registry.service import COMMANDS, Registry
@@ -177,13 +177,16 @@ def test_a_token_of_the_pool_is_taken_as_a_password_and_a_strangers_is_not(regis
 
 
 def test_a_healed_password_is_the_stored_one_and_the_worker_begins_anew(registry, add, control):
-    """Wish 12: it may be waiting for an hour because of the old one."""
+    """Whether the mail server has refused the old one to it yet or not: it may be waiting for an hour (wish 12)."""
     add()
     seal = registry.open({"accountid": "alice"})["seal"]
     registry.heal({"accountid": "alice", "password": "new"})
     assert registry.login({"name": "alice", "password": "new"}) == {"accountid": "alice", "login": "password"}
     assert control.asked == [("stop", "alice")]
     assert registry.open({"accountid": "alice"})["seal"] != seal
+    registry.report({"accountid": "alice", "error": "refused"})
+    registry.heal({"accountid": "alice", "password": "newer"})
+    assert control.asked == [("stop", "alice")] * 2
 
 
 def test_settings_written_once_more_break_the_seal_even_where_they_are_the_same(registry, add):
@@ -329,3 +332,36 @@ def test_a_changed_key_is_an_error_and_no_empty_password(registry, add, settings
     with pytest.raises(SettingError):
         other.open({"accountid": "alice"})
     other.close()
+
+
+def test_a_commit_that_fails_for_want_of_room_is_said_and_the_next_one_works(registry, add):
+    """dataset forgets a transaction whose COMMIT failed; the connection below it does not."""
+    add()
+
+    def full(records):
+        records._query("PRAGMA max_page_count = 1")
+        records.change_account("alice", {"report": "x" * 500_000})
+
+    with pytest.raises(StorageError, match="full"):
+        registry._db.run(full)
+    registry._db.run(lambda records: records._query("PRAGMA max_page_count = 1000000"))
+    assert registry.listing({})["accounts"][0]["accountid"] == "alice"
+    registry.report({"accountid": "alice", "folders": 7})
+    registry.flush()
+    assert "7" in registry._db.run(lambda records: records.account("alice"))["report"]
+
+
+def test_reports_that_could_not_be_written_are_written_later(registry, add, monkeypatch):
+    add()
+    registry.report({"accountid": "alice", "folders": 9})
+    real = registry._db.run
+
+    def fails(job):
+        raise StorageError("full")
+
+    monkeypatch.setattr(registry._db, "run", fails)
+    with pytest.raises(StorageError):
+        registry.flush()
+    monkeypatch.setattr(registry._db, "run", real)
+    registry.flush()
+    assert '"folders":9' in registry._db.run(lambda records: records.account("alice"))["report"]

@@ -10,6 +10,7 @@ import msgspec
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug.hookspecs import Capability, Schema, hookimpl
 from jmapplug.jmap.methods import Method
+from jmapplug.store.pace import breathe
 from jmapplug.workers.plain import assert_no_hub
 
 URN = "urn:test:house"
@@ -58,6 +59,22 @@ def block(call, args):
     """Says that it has begun, then waits until it is let go."""
     Path(args["begun"]).touch()
     wait_for(args["go"])
+    return {"pid": os.getpid()}
+
+
+def hang(call, args):
+    """Never lets anything else of this process run."""
+    Path(args["begun"]).touch()
+    while True:
+        pass
+
+
+def work(call, args):
+    """Computes until it is let go, as long jobs of ours do: giving way every few milliseconds."""
+    Path(args["begun"]).touch()
+    while not Path(args["go"]).exists():
+        sum(range(1000))
+        breathe()
     return {"pid": os.getpid()}
 
 
@@ -117,7 +134,7 @@ class Service:
         pass
 
 
-METHODS = {"block": block, "die": die, "touch": touch, "raises": raises, "about": about}
+METHODS = {"block": block, "hang": hang, "work": work, "die": die, "touch": touch, "raises": raises, "about": about}
 
 
 @hookimpl

@@ -81,13 +81,15 @@ class MailService:
     # --- SyncService -----------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Mailboxes and the newest 50 of INBOX. Raises UpstreamError."""
+        """Mailboxes and the newest 50 of INBOX. Raises UpstreamError, StorageError."""
         with self._lock:
+            self.account.store.check_room()
             self._run("setup", lambda one: one.setup(), live=True)
 
     def sync(self) -> None:
-        """One full pass (``sync_pass``). Raises UpstreamError."""
+        """One full pass (``sync_pass``). Raises UpstreamError, StorageError."""
         with self._lock:
+            self.account.store.check_room()
             first = self._is_first()
             if first:
                 self._boost(True)
@@ -104,6 +106,7 @@ class MailService:
         with self._lock:
             if self._closed:
                 return False
+            self.account.store.check_room()
             if self._history and self._history_slice():
                 return True
             self._boost(False)
@@ -123,14 +126,20 @@ class MailService:
     def status(self) -> dict[str, Any]:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
 
+        ``folders_done``: those that were read to their end at least once; ``messages_done``: those that are visible.
         ``watching``: how we learn of changes ("notify", "idle", "poll"); ``refused``: folders that could not be opened.
         """
         store = self.account.store
         rows = boxes_sql.rows(store)
+        pending = sql.pending_count(store)
+        # What the server counts may never all become visible: copies of one Email in a folder, \Deleted messages.
+        still = [0 if row.uidnext is not None and not pending else row.messages or 0 for row in rows]
         return {
             "folders": len(rows),
-            "messages": sum(max(row.messages or 0, row.total_emails) for row in rows),
-            "pending": sql.pending_count(store),
+            "folders_done": sum(row.uidnext is not None or not row.selectable for row in rows),
+            "messages": sum(max(more, row.total_emails) for more, row in zip(still, rows, strict=True)),
+            "messages_done": sum(row.total_emails for row in rows),
+            "pending": pending,
             "unindexed": search_sql.unindexed(store),
             "phase": self._phase,
             "watching": self._watching.how,

@@ -30,7 +30,7 @@ from jmapplug.capabilities.submission import delivery as outcomes
 from jmapplug.capabilities.submission import store as sql
 from jmapplug.capabilities.submission.envelope import OURS, utc_date
 from jmapplug.capabilities.submission.store import Address, Submission
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import StorageError, UpstreamError
 from jmapplug.store import wake
 from jmapplug.store.account import Store
 
@@ -44,6 +44,9 @@ PATIENCE = 5 * 86_400
 LONGEST_WAIT = 60.0
 """The clock may be set while the queue waits."""
 MARK = "submission"
+STORAGE_PAUSE, STORAGE_STEP = 30.0, 5.0
+"""Seconds until the next hand-over, and until the next try to write one down, while our disk takes nothing."""
+LOST = "outbox-lost"
 
 replace = msgspec.structs.replace
 
@@ -94,8 +97,18 @@ class Outbox:
         known = {row.id for row in sql.unfinished(self.store)}
         for path in self._files.iterdir():
             if path.name not in known:
-                path.unlink(missing_ok=True)
+                self._forgotten(path, restored)
         self._remark()
+
+    def _forgotten(self, path: Path, restored: bool) -> None:
+        """A message that no row knows: a creation that did not happen, or one whose row was lost with own.sqlite3."""
+        if not restored:
+            path.unlink(missing_ok=True)
+            return
+        lost = self._account_folder / LOST
+        lost.mkdir(mode=0o700, exist_ok=True)
+        path.replace(lost / path.name)
+        log.error("a message that was to be sent is not known any more, and is kept as %s/%s", LOST, path.name)
 
     def _recover(self, row: Submission, restored: bool) -> None:
         if row.record == "new" and row.phase in ("queued", "sending"):
@@ -217,12 +230,8 @@ class Outbox:
             with self._slots:
                 if not self._closed and sql.move(self.store, id_, "queued", "sending"):
                     came = self._hand_over(id_)
-        except Exception:
-            # A defect of ours. What may have left already is never sent again.
-            log.exception("sending %s failed", id_)
-            row = sql.find(self.store, id_)
-            came = UpstreamError("internal error", code="unsure" if row and row.phase == "data" else None)
-            self._ended(id_, came)
+        except Exception as error:
+            came = self._failed(id_, error)
         finally:
             del self._under_way[id_], self._greenlets[id_]
             result.set(came)
@@ -248,7 +257,7 @@ class Outbox:
         except UpstreamError as error:
             log.info("sending %s: %s", id_, error)
             came = error
-        self._ended(id_, came, early)
+        self._write_down(id_, came, early)
         if isinstance(came, Delivery):
             self._learn(source)
         return came
@@ -258,6 +267,27 @@ class Outbox:
             self._learnt(source.features())
         except UpstreamError as error:
             log.info("what the server offers is not known: %s", error)
+
+    def _failed(self, id_: str, error: Exception) -> UpstreamError:
+        """A defect of ours, or our disk. What may have left already is never sent again."""
+        if isinstance(error, StorageError):
+            log.error("sending %s: %s", id_, error)
+            self._hold = self.clock() + STORAGE_PAUSE
+        else:
+            log.exception("sending %s failed", id_)
+        row = sql.find(self.store, id_)
+        came = UpstreamError("internal error", code="unsure" if row and row.phase == "data" else None)
+        self._write_down(id_, came, False)
+        return came
+
+    def _write_down(self, id_: str, came: Delivery | UpstreamError, early: bool) -> None:
+        """What the mail server said is not forgotten because our disk is full: it is tried until it is written."""
+        while True:
+            try:
+                return self._ended(id_, came, early)
+            except StorageError as error:
+                log.error("what came of sending %s cannot be written down yet: %s", id_, error)
+                gevent.sleep(STORAGE_STEP)
 
     def _ended(self, id_: str, came: Delivery | UpstreamError, early: bool = False) -> None:
         """Write down what came of a hand-over."""

@@ -243,11 +243,11 @@ def remember(store: Store, key: str, value: str) -> None:
 
 
 def restored(store: Store) -> bool:
-    """Whether own.sqlite3 is another file than at the last start: a copy that came back from a backup."""
+    """Whether own.sqlite3 is another file than at the last start: a copy from a backup, or saved from a damaged one."""
     facts = os.stat(store.own.path)
     here, known = f"{facts.st_dev}-{facts.st_ino}", fact(store, "file")
     remember(store, "file", here)
-    return known not in (None, here)
+    return known not in (None, here) or store.restored
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import msgspec
 from flask import Blueprint, Response, current_app, request
 
 from jmapplug.backends import Backend
-from jmapplug.errors import JmapplugError, SetupError, UpstreamError
+from jmapplug.errors import JmapplugError, SetupError, StorageError, UpstreamError
 from jmapplug.plugins import Plugins
 from jmapplug.web import bodies
 from jmapplug.web.answers import json_answer
 from jmapplug.workers.client import WorkerClient
-from jmapplug.workers.errors import NotFound
+from jmapplug.workers.errors import NotFound, RemoteError, WorkerUnavailable
 
 routes = Blueprint("accounts", __name__)
 
@@ -23,6 +23,10 @@ DEFAULT_TYPE = "imap"  # the documented default; nothing else here knows any bac
 MAX_BODY = 256 * 1024
 SETUP_SECONDS = 60.0
 SYNC_SECONDS = 600.0
+STATUS_SECONDS = 5.0
+COUNTS = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed", "in_flight", "subscribers")
+NOTHING: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {"last_sync": None, "error": None, "storage": None, "offers": []}
+"""The status of an account that no worker has told anything of."""
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]{1,200}@[^\s@\x00-\x1f\x7f]{1,200}")
 _SHARED = ("accountid", "email", "type", "pool")
@@ -44,7 +48,7 @@ def plugins() -> Plugins:
 
 def registry(command: str, **header: Any) -> dict[str, Any]:
     """Ask the registry. Raises NotFound, Conflict, WorkerUnavailable."""
-    return client().call(REGISTRY, command, header, retry=command in ("list", "get", "open"))[0]
+    return client().call(REGISTRY, command, header, retry=command in ("list", "get", "open", "reported"))[0]
 
 
 @routes.get("/api/accounts")
@@ -92,7 +96,7 @@ def create_account() -> Response:
         raise Invalid("pool: an accountid is needed")
     settings, warning = _tried(backend, settings, email, body)
     registry("create", accountid=account_id, email=email, type=kind, settings=msgspec.to_builtins(settings), pool=pool)
-    warning = warning or _set_up(account_id) or _noted(backend, settings, email)
+    warning = _set_up(account_id, warning) or _noted(backend, settings, email)
     answer = {"accountid": account_id, "type": kind}
     return json_answer(answer | ({"warning": warning} if warning else {}), 201)
 
@@ -112,13 +116,16 @@ def _tried(backend: type[Backend], settings: Any, email: str, given: dict[str, A
         return settings, f"setup failed: {error}"
 
 
-def _set_up(account_id: str) -> str | None:
-    """Start the worker and its first visible data; what went wrong, in words."""
+def _set_up(account_id: str, warning: str | None) -> str | None:
+    """Start the worker and its first visible data; what went wrong, in words.
+
+    ``warning``: something is wrong already. The worker is not waited for then; it tries by itself, and tells why not.
+    """
     try:
-        client().call(account_id, "setup", timeout=SETUP_SECONDS)
+        client().call(account_id, "ping" if warning else "setup", timeout=SETUP_SECONDS)
     except JmapplugError as error:
-        return f"setup failed: {error}"
-    return None
+        return warning or f"setup failed: {error}"
+    return warning
 
 
 def _noted(backend: type[Backend], settings: Any, email: str) -> str | None:
@@ -143,7 +150,7 @@ def change_account(account_id: str) -> Response:
     settings = _settings(backend, {**current["settings"], **changes})
     settings, warning = _tried(backend, settings, email, body)
     registry("update", accountid=account_id, email=email, settings=msgspec.to_builtins(settings))
-    warning = warning or _set_up(account_id) or _noted(backend, settings, email)
+    warning = _set_up(account_id, warning) or _noted(backend, settings, email)
     answer = registry("get", accountid=account_id)
     return json_answer(answer | ({"warning": warning} if warning else {}))
 
@@ -168,10 +175,23 @@ def sync_account(account_id: str) -> Response:
 
 @routes.get("/api/accounts/<path:account_id>/status")
 def account_status(account_id: str) -> Response:
-    """Progress, last sync, last error, connections, as the account's worker tells."""
+    """Progress, last sync, last error, connections: as the worker tells, or told last. Starts and waits for none."""
     known = registry("get", accountid=_known_form(account_id))
-    live, _ = client().call(account_id, "status", retry=True)
-    return json_answer({"accountid": account_id, "status": known.get("status"), **live})
+    child = next((one for one in client().control("status")["children"] if one["id"] == account_id), None)
+    live = _live(account_id) if child is not None and not child["hangs"] else None
+    remembered = NOTHING | registry("reported", accountid=account_id) | {"watching": None, "next_retry": None}
+    silent = {"phase": "stopped" if child is None else "not answering", "connections": None if child else 0}
+    told = live or remembered | silent
+    answer = {"accountid": account_id, "status": known.get("status"), "running": child is not None, **told}
+    return json_answer(answer)
+
+
+def _live(account_id: str) -> dict[str, Any] | None:
+    """What the running worker says; None where it does not within a moment."""
+    try:
+        return client().call(account_id, "status", timeout=STATUS_SECONDS, retry=True)[0]
+    except (WorkerUnavailable, StorageError, RemoteError):
+        return None
 
 
 def _body() -> dict[str, Any]:

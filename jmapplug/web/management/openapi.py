@@ -31,6 +31,31 @@ HEALTH = {
     "children": {"type": "integer"},
     "pid": {"type": "integer"},
 }
+COUNT = {"type": "integer"}
+STATUS = {
+    "accountid": {"type": "string"},
+    "status": {"enum": ["new", "syncing", "ok", "error"]},
+    "running": {"type": "boolean", "description": "whether the account's worker runs; asking does not start it"},
+    "phase": {
+        "enum": ["stopped", "not answering", "setup", "listing", "sync", "history", "idle", "failed"],
+        "description": "stopped: the rest is what was told last; failed: the next try is in next_retry seconds",
+    },
+    "folders": COUNT,
+    "folders_done": COUNT | {"description": "read to their end at least once"},
+    "messages": COUNT,
+    "messages_done": COUNT | {"description": "visible to clients"},
+    "pending": COUNT | {"description": "messages whose details are still to be fetched"},
+    "unindexed": COUNT | {"description": "messages whose text is not searched here yet"},
+    "watching": {"enum": ["notify", "idle", "poll", None], "description": "how changes upstream are learnt"},
+    "connections": {"type": ["integer", "null"], "description": "open to the mail server"},
+    "last_sync": {"type": ["number", "null"], "description": "unix seconds of the last complete pass"},
+    "error": {"type": ["string", "null"], "description": "of the last pass, for an operator"},
+    "next_retry": {"type": ["number", "null"], "description": "seconds until the next try after a failure"},
+    "storage": {"type": ["string", "null"], "description": "what was lost when the account's files were damaged"},
+    "in_flight": COUNT | {"description": "requests under way"},
+    "subscribers": COUNT | {"description": "connections that want to hear of changes"},
+}
+HOW = {"type": "object", "properties": STATUS, "required": sorted(STATUS)}
 
 LIST = {"type": "array", "items": {"$ref": "#/components/schemas/Account"}}
 ONE = {"$ref": "#/components/schemas/Account"}
@@ -47,7 +72,7 @@ OPERATIONS: tuple[tuple[str, str, str, int, dict[str, Any], tuple[int, ...]], ..
     ("patch", "/api/accounts/{accountid}", "Change settings", 200, ONE, (400, 404, 415)),
     ("delete", "/api/accounts/{accountid}", "Delete an account", 200, {"type": "object"}, (400, 404)),
     ("post", "/api/accounts/{accountid}/sync", "Synchronise now", 200, {"type": "object"}, (400, 404, 500)),
-    ("get", "/api/accounts/{accountid}/status", "Progress", 200, {"type": "object"}, (400, 404)),
+    ("get", "/api/accounts/{accountid}/status", "Progress", 200, HOW, (400, 404)),
 )  # fmt: skip
 
 

@@ -11,13 +11,15 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from jmapplug import plugins as plugin_manager
-from jmapplug.errors import SetupError
+from jmapplug.errors import SetupError, StorageError
 from jmapplug.plugins import Plugins
 from jmapplug.settings import Settings
+from jmapplug.web import request_ids
 from jmapplug.web.answers import json_answer
 from jmapplug.web.bodies import BadBody, BodyTooLarge
 from jmapplug.web.management import accounts, guard
 from jmapplug.web.server import Server
+from jmapplug.workers import context
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import Conflict, NotFound, WorkerUnavailable
 
@@ -33,11 +35,23 @@ def create_app(settings: Settings, plugins: Plugins, client: WorkerClient) -> Fl
         for blueprint in blueprints:
             app.register_blueprint(blueprint)
     app.extensions["jmapplug.requests"] = itertools.count(1)
+    app.before_request(lambda: _begin(settings))
     app.before_request(_count)
     app.before_request(lambda: guard.check(request, settings))
+    app.after_request(_after)
     for error, answer in ANSWERS.items():
         app.register_error_handler(error, answer)
     return app
+
+
+def _begin(settings: Settings) -> None:
+    request_ids.begin(request, settings.trusted_proxies)
+    context.of_account(str((request.view_args or {}).get("account_id", ""))[:128])
+
+
+def _after(response: Response) -> Response:
+    log.debug("%s %s answered with %d", request.method, request.url_rule, response.status_code)
+    return request_ids.give_back(response)
 
 
 def _count() -> None:
@@ -69,6 +83,7 @@ ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
     Conflict: _answer(409),
     BodyTooLarge: _answer(413),
     BadBody: _answer(400),
+    StorageError: _answer(507),
     WorkerUnavailable: _answer(500),
     HTTPException: _http,
     Exception: _unexpected,

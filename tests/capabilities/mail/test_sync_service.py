@@ -214,7 +214,9 @@ def test_status_needs_no_network(rig: Rig) -> None:
         rig.deliver(f"topic {at}")
     assert rig.service.status() == {
         "folders": 0,
+        "folders_done": 0,
         "messages": 0,
+        "messages_done": 0,
         "pending": 0,
         "unindexed": 0,
         "phase": "idle",
@@ -225,7 +227,9 @@ def test_status_needs_no_network(rig: Rig) -> None:
     rig.source.calls.clear()
     assert rig.service.status() == {
         "folders": 2,
+        "folders_done": 2,
         "messages": 70,
+        "messages_done": 50,
         "pending": 20,
         "unindexed": 50,
         "phase": "idle",

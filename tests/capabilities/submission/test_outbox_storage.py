@@ -1,0 +1,124 @@
+"""The queue's own disk gives out at every commit, and comes back: nothing is sent twice, nothing is forgotten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+from submission_rig import Rig
+
+from jmapplug.capabilities.submission import outbox
+from jmapplug.errors import FULL, StorageError
+from jmapplug.store import damage
+from jmapplug.store.database import Database
+
+DAY = 86_400
+TO = {"rcptTo": [{"email": "x@y.z"}]}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "STORAGE_STEP", 0.002)
+
+
+class FullDisk:
+    """``own.sqlite3`` of a rig takes nothing more after its ``after``-th commit, until :meth:`mend`."""
+
+    def __init__(self, rig: Rig, after: int) -> None:
+        self.left = after
+        self.refused = 0
+        self._own = rig.store.own
+        write = Database.write.__get__(self._own)
+
+        def counted(work: Callable[[Any], Any]) -> Any:
+            if self.left == 0:
+                self.refused += 1
+                raise StorageError(FULL)
+            self.left -= 1
+            return write(work)
+
+        self._own.write = counted  # type: ignore[method-assign]
+
+    def mend(self) -> None:
+        self._own.write = Database.write.__get__(self._own)  # type: ignore[method-assign]
+
+
+def put_off(rig: Rig) -> str:
+    sender = {"email": "ada@example.org", "parameters": {"HOLDFOR": "60"}}
+    return str(rig.create(envelope={"mailFrom": sender, **TO})["id"])
+
+
+COMMITS = range(8)
+
+
+@pytest.mark.parametrize("after", COMMITS)
+def test_a_send_whose_disk_is_full_at_any_commit_is_done_once_when_there_is_room(rig: Rig, after: int) -> None:
+    told = put_off(rig)
+    disk = FullDisk(rig, after)
+    rig.pass_time(61)
+    if after == COMMITS[-1]:
+        assert not disk.refused, "a send has more commits than are tried here"
+    before = len(rig.way.taken)
+    assert disk.refused < 200, "it is not tried without a pause"
+    for _ in range(3):
+        rig.pass_time(3600)
+    assert len(rig.way.taken) == before, "without room nothing more is begun"
+    disk.mend()
+    gevent.sleep(0.05)
+    for _ in range(3):
+        rig.pass_time(DAY)
+    assert len(rig.way.taken) == 1
+    assert rig.get(told)["deliveryStatus"]["x@y.z"]["smtpReply"] == "250 2.1.5 Ok"
+    assert not rig.service.busy
+    assert list((rig.folder / "outbox").iterdir()) == []
+
+
+@pytest.mark.parametrize("after", COMMITS)
+def test_an_immediate_send_whose_disk_is_full_is_sent_once_at_most(rig: Rig, after: int) -> None:
+    identity = rig.identity
+    disk = FullDisk(rig, after)
+    record = {"identityId": identity, "emailId": "e1", "envelope": TO}
+    try:
+        with gevent.Timeout(15):
+            answer = rig.call("EmailSubmission/set", create={"k": record})
+            created = bool(answer["created"])
+    except StorageError:
+        created = False
+    disk.mend()
+    gevent.sleep(0.05)
+    rig.reopen()
+    for _ in range(6):
+        rig.pass_time(DAY)
+    assert len(rig.way.taken) <= 1
+    assert not created or len(rig.way.taken) == 1
+    if rig.way.taken:
+        assert len(rig.call("EmailSubmission/get", ids=None)["list"]) == 1, "what left is there to be seen"
+    assert not rig.service.busy
+
+
+def test_a_queued_message_whose_row_was_lost_is_kept_to_be_looked_at(rig: Rig) -> None:
+    put_off(rig)
+    rig.close()
+    path = rig.folder / "own.sqlite3"
+    path.write_bytes(os.urandom(50_000))
+    damage.mark(path)
+    rig.open()
+    rig.pass_time(61)
+    assert rig.way.taken == []
+    assert list((rig.folder / "outbox").iterdir()) == []
+    (kept,) = (rig.folder / outbox.LOST).iterdir()
+    assert b"Subject: Hello" in kept.read_bytes()
+
+
+def test_a_queue_saved_from_a_damaged_file_sends_nothing_that_was_due(rig: Rig) -> None:
+    told = put_off(rig)
+    rig.close()
+    damage.mark(rig.folder / "own.sqlite3")
+    rig.now += 61
+    rig.open()
+    rig.pass_time(DAY)
+    assert rig.way.taken == []
+    assert rig.get(told)["deliveryStatus"]["x@y.z"]["delivered"] == "unknown"
