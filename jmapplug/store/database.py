@@ -39,8 +39,9 @@ class Txn:
         return int(self._connection.changes())
 
     def executemany(self, sql: str, params: Iterable[Params]) -> None:
-        """Run one statement for many rows."""
-        self._connection.executemany(sql, params).fetchall()
+        """Run one statement for many rows; none at all for an empty list."""
+        if params != []:
+            self._connection.executemany(sql, params).fetchall()
 
     def insert(self, sql: str, params: Params = ()) -> int:
         """Run one INSERT; the rowid that it made."""

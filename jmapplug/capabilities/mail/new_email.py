@@ -89,6 +89,8 @@ def compose_all(call: Call, records: Mapping[str, dict[str, Any]], outcome: Outc
 
 def create(session: WriteSession, drafts: Mapping[str, Draft], outcome: Outcome) -> None:
     """Append the drafts, make their Emails, tell what became of each in ``outcome``."""
+    if not drafts:
+        return
     placed: list[_Placed] = []
     for key, draft in drafts.items():
         try:
@@ -232,6 +234,8 @@ def _unmake(session: WriteSession, mid: int, uid: int) -> None:
 
 def _spread(session: WriteSession, placed: Sequence[_Placed], outcome: Outcome) -> None:
     """COPY into the other Mailboxes; where that fails the record fails, and its message goes again."""
+    if not placed:
+        return
     standing = _standing(session, placed)
     plans: dict[str, Plan] = {}
     for one in placed:

@@ -63,22 +63,22 @@ def apply(
 
 
 def _bind(store: Store, boxes: Mapping[int, Row], effects: Effects, new: Iterable[NewCopy]) -> None:
-    for mid, copies in grouped((copy.mid, copy) for copy in new).items():
-        validity = effects.validity.get(mid) or boxes[mid].uidvalidity
-        if validity is None:
-            continue
-        sql.bind(store.own, mid, validity, (), [(copy.uid, copy.eid) for copy in copies], ())
-        if boxes[mid].uidvalidity is None:
-            store.commit(
-                lambda change, mid=mid, validity=validity: boxes_sql.set_validity(  # type: ignore[misc]
-                    change.txn, mid, validity
-                ),
-                announce=False,
-            )
-    for mid, uids in grouped(effects.gone).items():
-        validity = boxes[mid].uidvalidity
+    """One transaction, because each waits for the disk."""
+    come, fresh = [], {}
+    for copy in new:
+        validity = effects.validity.get(copy.mid) or boxes[copy.mid].uidvalidity
         if validity is not None:
-            sql.unbind(store.own, mid, validity, uids)
+            come.append((copy.mid, validity, copy.uid, copy.eid))
+            if boxes[copy.mid].uidvalidity is None:
+                fresh[copy.mid] = validity
+    gone = [(mid, validity, uid) for mid, uid in effects.gone if (validity := boxes[mid].uidvalidity) is not None]
+    if come or gone:
+        sql.rebind(store.own, come, gone)
+    for mid, validity in fresh.items():
+        store.commit(
+            lambda change, mid=mid, validity=validity: boxes_sql.set_validity(change.txn, mid, validity),  # type: ignore[misc]
+            announce=False,
+        )
 
 
 def _write(
