@@ -51,7 +51,9 @@ def apply(
         by_email.setdefault(copy.eid, []).append(place)
     for place, eid in effects.gone.items():
         by_email.setdefault(eid, []).append(place)
-    for part in slices(list(by_email), AT_ONCE):
+    for number, part in enumerate(slices(list(by_email), AT_ONCE)):
+        if number:
+            breathe()
         places = [place for eid in part for place in by_email[eid]]
 
         def work(change: Change, part: list[int] = list(part), places: list[Place] = places) -> None:  # noqa: B006
@@ -59,7 +61,6 @@ def apply(
             resettle(change, folders, part)
 
         store.commit(work, announce=False)
-        breathe()
 
 
 def _bind(store: Store, boxes: Mapping[int, Row], effects: Effects, new: Iterable[NewCopy]) -> None:

@@ -287,10 +287,6 @@ class WriteSession:
         """Something may have happened upstream that we do not know: a pass looks when this call is done."""
         self._unknown |= error is None or error.code in (None, "unsure")
 
-    def written(self, mid: int, uids: Iterable[int]) -> None:
-        """These copies are new, and ours."""
-        self._writes.note(mid, uids)
-
     def upstream_flags(self, keywords: Collection[str], mid: int) -> tuple[str, ...]:
         """Flags to append a message with: what the folder keeps."""
         return flags_of(set(keywords) - self.refused(mid, keywords))
