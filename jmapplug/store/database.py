@@ -19,8 +19,9 @@ Row = tuple[Any, ...]
 PAGE_CACHE_KB = 1024
 """Small: a worker at rest has to stay within a few megabytes, and the system keeps the file's pages anyway."""
 
-STATEMENTS = 32
-"""Prepared statements that a connection keeps, some kilobytes each."""
+STATEMENTS = 256
+"""How many runs of others a prepared statement outlives: apsw replaces by turns, not by use, and keeps each one once. A
+draft, a move and a page between two passes take 200; with 32, half of them were prepared anew."""
 
 CORRUPT = (apsw.CorruptError, apsw.NotADBError)
 

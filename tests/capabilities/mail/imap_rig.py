@@ -41,9 +41,9 @@ class Account:
             limits=Limits(),
             publish=lambda changed: None,
         )
-        service = MailService(self.account)
-        service.setup()
-        service.sync()
+        self.service = MailService(self.account)
+        self.service.setup()
+        self.service.sync()
         ids = self.call("Email/query", filter={})["ids"]
         found = self.call("Email/get", ids=ids, properties=["subject"])["list"]
         self.emails = {email["subject"]: email["id"] for email in found}

@@ -140,3 +140,22 @@ def empty(tmp_path: Path, dovecot: Dovecot) -> Iterator[Account]:
 def test_a_write_that_changes_nothing_asks_nobody(empty: Account) -> None:
     cost = Cost(empty, lambda: update(empty, 1, {"keywords/$answered": True}))
     assert (cost.trips, cost.commits) == (0, (0, 0))
+
+
+def test_what_people_do_all_day_finds_its_statements_prepared(account: Account) -> None:
+    inbox, drafts = box(account, "inbox"), box(account, "drafts")
+
+    def day() -> None:
+        for target in (drafts, inbox):
+            update(account, 1, {"keywords/$flagged": True})
+            update(account, 1, {"mailboxIds": {target: True}, "keywords/$flagged": None})
+            account.service.sync()
+            found = account.call("Email/query", filter={"inMailbox": inbox}, limit=50)["ids"]
+            account.call("Email/get", ids=found, properties=["subject", "keywords"])
+
+    day()
+    before = account.store.cache._connection.cache_stats()
+    day()
+    after = account.store.cache._connection.cache_stats()
+    assert after["hits"] - before["hits"] > 100
+    assert after["misses"] == before["misses"]
