@@ -12,8 +12,9 @@ import time
 from typing import Any
 
 from bench import mail
+from bench.client import lean
 from bench.proxy import cpu_seconds, create, private_mb, timed
-from bench.push import push_delays
+from bench.push import push_delays, write_delays
 from bench.writing import writing
 from jmapplug.testing import dovecot
 from jmapplug.testing.dovecot import Dovecot
@@ -101,7 +102,7 @@ def watched(proxy: Proxy, server: Dovecot, user: str, count: int) -> Row:
     """The list page, asked for every 20 ms, while the same mail is synchronised once more for another account."""
     name = f"watched{count}"
     create(proxy, name, server, user)
-    client = proxy.client(name, name, server.password)
+    client = lean(proxy.client(name, name, server.password))
     inbox = inbox_of(client)
     body = list_page(client, inbox)
     pages: list[float] = []
@@ -181,7 +182,11 @@ def written(proxy: Proxy, server: Dovecot, rows: list[Row]) -> None:
     mail.fill(server, user, "INBOX", 2000)
     client = create(proxy, "writes", server, user)
     proxy.settled(client.account, 900)
-    for row in writing(server, user, client, inbox_of(client)):
+    inbox = inbox_of(client)
+    for row in writing(server, user, client, inbox):
+        rows.append(row)
+    (email,) = client.call("Email/query", filter={"inMailbox": inbox}, limit=1)["ids"]
+    for row in write_delays(proxy, client, email):
         rows.append(row)
 
 

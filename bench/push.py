@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import smtplib
 import socket
+import statistics
 import threading
 import time
 from typing import Any
 
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, wait_until
-from jmapplug.testing.proxy import Proxy, basic
+from jmapplug.testing.proxy import Client, Proxy, basic
 
 ROUNDS = 20
 FOLDER = "Work"
@@ -28,7 +30,7 @@ def push_delays(proxy: Proxy, server: Dovecot) -> list[tuple[str, str, str]]:
     seen: dict[str, list[float]] = {"a": [], "b": [], "stream": []}
     _notify(server, user, seen["a"])
     _notify(server, user, seen["b"])
-    _stream(proxy, user, server.password, seen["stream"])
+    _stream(proxy, basic(user, server.password), seen["stream"])
     wait_until(lambda: proxy.status("push")["watching"] == "notify", "the account is watched", 30)
     writer = smtplib.LMTP(HOST, server.lmtp_port)
     recipient = user.replace("@", f"+{FOLDER}@")
@@ -49,6 +51,26 @@ def push_delays(proxy: Proxy, server: Dovecot) -> list[tuple[str, str, str]]:
     return [("LMTP delivery into a folder → EventSource event", measured, "≤ skew + 20 ms")]
 
 
+def write_delays(proxy: Proxy, client: Client, email: str) -> list[tuple[str, str, str]]:
+    """A keyword that one client sets → the event that another one reads."""
+    seen: list[float] = []
+    _stream(proxy, client.headers["Authorization"], seen)
+    turn = itertools.cycle((True, None))
+    answers, events = [], []
+    time.sleep(1)  # the stream is there
+    for _ in range(ROUNDS):
+        seen.clear()
+        begun = time.perf_counter()
+        client.call("Email/set", update={email: {"keywords/$flagged": next(turn)}})
+        answers.append((time.perf_counter() - begun) * 1000)
+        wait_until(lambda: bool(seen), "the event", 30)
+        events.append((seen[0] - begun) * 1000)
+        time.sleep(0.3)
+    middle, late = statistics.median(events), sorted(events)[int(ROUNDS * 0.95) - 1]
+    measured = f"{middle:.2f} ms (p95 {late:.2f}); the answer to who wrote: {statistics.median(answers):.2f} ms"
+    return [("a JMAP client's write → another one's event", measured, "≤ 10 ms")]
+
+
 def _notify(server: Dovecot, user: str, moments: list[float]) -> None:
     """A bare NOTIFY client that notes when it hears of a new message."""
     sock = socket.create_connection((server.host, server.port))
@@ -67,11 +89,9 @@ def _notify(server: Dovecot, user: str, moments: list[float]) -> None:
     threading.Thread(target=listen, daemon=True).start()
 
 
-def _stream(proxy: Proxy, user: str, password: str, moments: list[float]) -> None:
+def _stream(proxy: Proxy, authorization: str, moments: list[float]) -> None:
     connection = http.client.HTTPConnection(HOST, proxy.port)
-    connection.request(
-        "GET", "/eventsource?types=Email&closeafter=no&ping=0", headers={"Authorization": basic(user, password)}
-    )
+    connection.request("GET", "/eventsource?types=Email&closeafter=no&ping=0", headers={"Authorization": authorization})
     answer = connection.getresponse()
 
     def listen() -> None:
