@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench import mail
+from bench.client import lean
 from bench.live import live, one_change
 from bench.proxy import cpu_seconds, create, private_mb, timed
 from bench.push import push_delays
@@ -108,7 +109,7 @@ def watched(proxy: Proxy, server: Dovecot, user: str, count: int) -> Row:
     """The list page, asked for every 20 ms, while the same mail is synchronised once more for another account."""
     name = f"watched{count}"
     create(proxy, name, server, user)
-    client = proxy.client(name, name, server.password)
+    client = lean(proxy.client(name, name, server.password))
     inbox = inbox_of(client)
     body = list_page(client, inbox)
     pages: list[float] = []

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.client import lean
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.proxy import Client, Proxy
 
@@ -15,9 +16,11 @@ from jmapplug.testing.proxy import Client, Proxy
 def create(proxy: Proxy, account: str, server: Dovecot, user: str, tls: bool = False) -> Client:
     """Add an account, over TLS with the server's own CA if asked."""
     if not tls:
-        return proxy.add(account, server, user)
-    return proxy.add(
-        account, server, user, imapHost="localhost", imapPort=server.tls_port, imapSSL=2, imapCA=str(server.ca_file)
+        return lean(proxy.add(account, server, user))
+    return lean(
+        proxy.add(
+            account, server, user, imapHost="localhost", imapPort=server.tls_port, imapSSL=2, imapCA=str(server.ca_file)
+        )
     )
 
 

@@ -28,7 +28,7 @@ def push_delays(proxy: Proxy, server: Dovecot) -> list[tuple[str, str, str]]:
     seen: dict[str, list[float]] = {"a": [], "b": [], "stream": []}
     _notify(server, user, seen["a"])
     _notify(server, user, seen["b"])
-    _stream(proxy, user, server.password, seen["stream"])
+    _stream(proxy, basic(user, server.password), seen["stream"])
     wait_until(lambda: proxy.status("push")["watching"] == "notify", "the account is watched", 30)
     writer = smtplib.LMTP(HOST, server.lmtp_port)
     recipient = user.replace("@", f"+{FOLDER}@")
@@ -67,11 +67,9 @@ def _notify(server: Dovecot, user: str, moments: list[float]) -> None:
     threading.Thread(target=listen, daemon=True).start()
 
 
-def _stream(proxy: Proxy, user: str, password: str, moments: list[float]) -> None:
+def _stream(proxy: Proxy, authorization: str, moments: list[float]) -> None:
     connection = http.client.HTTPConnection(HOST, proxy.port)
-    connection.request(
-        "GET", "/eventsource?types=Email&closeafter=no&ping=0", headers={"Authorization": basic(user, password)}
-    )
+    connection.request("GET", "/eventsource?types=Email&closeafter=no&ping=0", headers={"Authorization": authorization})
     answer = connection.getresponse()
 
     def listen() -> None:

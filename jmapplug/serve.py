@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -41,6 +42,9 @@ def serve(settings: Settings, ready: Callable[[Settings], None] | None = None) -
     reporter = report_forever(front)
     if ready:
         ready(settings)
+    # What is here now stays: the collector need not walk over it while requests wait.
+    gc.collect()
+    gc.freeze()
     try:
         server.serve_until_told()
     finally:

@@ -24,8 +24,9 @@ PAGE_CACHE_KB = 1024
 COPY_PAGES = 64
 """Pages that are copied at once."""
 
-STATEMENTS = 32
-"""Prepared statements that a connection keeps, some kilobytes each."""
+STATEMENTS = 256
+"""How many runs of others a prepared statement outlives: apsw replaces by turns, not by use, and keeps each one once. A
+draft, a move and a page between two passes take 200; with 32, half of them were prepared anew."""
 
 _ERRORS: tuple[tuple[type[apsw.Error], Callable[[str], StorageError]], ...] = (
     (apsw.CorruptError, lambda name: StoreDamaged(f"{name} is damaged")),
@@ -57,8 +58,9 @@ class Txn:
         return int(self._connection.changes())
 
     def executemany(self, sql: str, params: Iterable[Params]) -> None:
-        """Run one statement for many rows."""
-        self._connection.executemany(sql, params).fetchall()
+        """Run one statement for many rows; none at all for an empty list."""
+        if params != []:
+            self._connection.executemany(sql, params).fetchall()
 
     def insert(self, sql: str, params: Params = ()) -> int:
         """Run one INSERT; the rowid that it made."""

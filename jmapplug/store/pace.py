@@ -34,6 +34,12 @@ def give_way() -> None:
         _seen = _last
 
 
+def turn() -> None:
+    """A request begins. The hub has just been through everything that could run: its first ``SLICE`` is its own."""
+    global _last
+    _last = time.perf_counter()
+
+
 def breathe() -> None:
     """Give way if somebody has been computing for ``SLICE`` seconds since the last time; else costs nothing."""
     if time.perf_counter() - _last > SLICE:

@@ -24,8 +24,7 @@ def place(here: Front, principal: Principal) -> AbstractContextManager[None]:
 
 def answer(here: Front, principal: Principal, state: str, parsed: Request, body: bytes) -> bytes:
     """The Response's bytes; ``state``: the Session's. One account: they come from its worker as they are."""
-    of_login = {name for name, method in here.plugins.methods.items() if method.of_login}
-    parts = runs.split(parsed, principal.account_id, principal.accounts, of_login)
+    parts = runs.split(parsed, principal.account_id, principal.accounts, here.of_login)
     if len(parts) == 1:
         try:
             return _call(here, principal, parts[0], {"session_state": state}, body)

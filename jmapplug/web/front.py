@@ -37,8 +37,11 @@ class Front:
     uploads: UnderWay = field(init=False)
     socket_places: UnderWay = field(init=False)
     stream_places: UnderWay = field(init=False)
+    of_login: frozenset[str] = field(init=False)
+    """The methods that belong to the login (``Method.of_login``)."""
 
     def __post_init__(self) -> None:
+        self.of_login = frozenset(name for name, method in self.plugins.methods.items() if method.of_login)
         self.requests = UnderWay("maxConcurrentRequests", self.limits.max_concurrent_requests)
         self.uploads = UnderWay("maxConcurrentUpload", self.limits.max_concurrent_upload)
         extra = self.settings.extra

@@ -38,6 +38,10 @@ MODULES = (
 )
 
 
+YOUNG = 5_000
+"""New objects after which the collector looks at them: a batch of 100 Emails makes as many, and none in a circle."""
+
+
 def load(settings: Settings) -> plugins.Plugins:
     """Import everything; each backend's ``preload()``, where it has one, makes what its sessions share (TLS contexts).
 
@@ -60,6 +64,7 @@ def load(settings: Settings) -> plugins.Plugins:
     share_code()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
     return found
 
 

@@ -11,6 +11,7 @@ import gevent
 from gevent import socket
 from gevent.event import Event
 
+from jmapplug.store.pace import turn
 from jmapplug.workers import context, wire
 from jmapplug.workers.errors import NotFound, to_wire
 from jmapplug.workers.wire import Kind
@@ -83,6 +84,7 @@ class Server:
 
     def handle(self, frame: wire.Frame, payload: bytes, connection: Connection) -> None:
         """Run one request; its answer or error goes back on the connection."""
+        turn()
         kind, answer, out = Kind.ANSWER, frame.body, b""
         context.begin(str(frame.body.pop(context.KEY, "")), str(frame.body.get("accountid", "")))
         try:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import msgspec
 
 from jmapplug.capabilities.mail import ids
 from jmapplug.capabilities.mail.details import Columns
-from jmapplug.capabilities.mail.keywords import UNREAD_MASK, as_json, bits, indexed, merged
+from jmapplug.capabilities.mail.keywords import UNREAD_MASK, as_json, bits, from_json, indexed, merged
 from jmapplug.capabilities.mail.store import settle as sql
 from jmapplug.capabilities.mail.store import sync as copies_sql
 from jmapplug.capabilities.mail.threads import group
@@ -57,6 +56,11 @@ class _ThreadDelta:
     members: bool = False
     places: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything of the thread is another one than before; a keyword is none of its business."""
+        return bool(self.members or self.unread or self.unread_trash or any(self.places.values()))
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:
@@ -71,15 +75,10 @@ class Folders:
     local: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=1024)
-def _decoded(keywords: str) -> frozenset[str]:
-    return frozenset(msgspec.json.decode(keywords, type=dict[str, bool]))
-
-
 def load(txn: Txn, eids: Sequence[int], folders: Folders) -> list[Edit]:
     """The edits of these live Emails: before as stored, after by their copies as they are in this transaction."""
     edits = {
-        eid: Edit(eid, id_, tid, received_at, size, flags & _FIXED, old_keywords=_decoded(keywords))
+        eid: Edit(eid, id_, tid, received_at, size, flags & _FIXED, old_keywords=from_json(keywords))
         for eid, id_, tid, received_at, size, flags, keywords in sql.emails(txn, eids)
     }
     where: dict[int, set[int]] = {}
@@ -251,18 +250,21 @@ class _Batch:
 
     def _write_threads(self, fresh: frozenset[int] | set[int]) -> None:
         txn, modseq = self.change.txn, self.change.modseq
-        older = [tid for tid in self.threads if tid not in fresh]
+        changed = {tid: delta for tid, delta in self.threads.items() if delta.changes}
+        older = [tid for tid in changed if tid not in fresh]
         stored = sql.threads(txn, older) if older else {}
         places = group(sql.thread_places(txn, older)) if older else {}
-        buried = sql.buried(txn, "thread", [tid for tid in older if tid not in stored])
+        missing = [tid for tid in older if tid not in stored]
+        buried = sql.buried(txn, "thread", missing) if missing else ()
         creates, updates = [], []
         gone: list[tuple[int, int]] = []
         kept: list[tuple[int, int, int]] = []
-        for tid, delta in self.threads.items():
-            emails, unread, trash = stored.get(tid, (0, 0, 0))
+        for tid, delta in changed.items():
+            emails, unread, trash = old = stored.get(tid, (0, 0, 0))
             new = (emails + delta.emails, unread + delta.unread, trash + delta.unread_trash)
             if tid in stored:
-                updates.append((*new, new[0] == 0, modseq if delta.members else None, tid))
+                if delta.members or new != old:
+                    updates.append((*new, new[0] == 0, modseq if delta.members else None, tid))
             elif new[0] > 0:
                 creates.append((tid, self._thread_id(tid), *new, modseq, modseq, tid in buried))
             if delta.members:

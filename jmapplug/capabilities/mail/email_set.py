@@ -7,7 +7,7 @@ is read, checked, planned, done upstream in groups, and written down, before the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,23 @@ from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Outcome, SetRequest
 
 ROUNDS = 3
+
+
+class Wish(NamedTuple):
+    """What a patch asks of an Email. ``asked``: the Mailboxes that it names, ``targets``: those that it will be in.
+
+    ``repeated``: properties that never change, and the values that it must have.
+    """
+
+    add: frozenset[str]
+    remove: frozenset[str]
+    asked: frozenset[int] | None
+    targets: frozenset[int] | None
+    repeated: dict[str, Any]
+
+
+Wishes = dict[tuple[bytes, frozenset[str], frozenset[int]], Wish]
+"""By patch, keywords and Mailboxes: most patches of a call are one and the same, for Emails that stand alike."""
 
 
 def email_set(call: Call, args: Args) -> Reply:
@@ -54,15 +71,16 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
     """Updates and destroys: planned together, carried out in one go."""
     call = session.call
     updates = {sets.resolved(call, key): patch for key, patch in request.update.items()}
-    doomed = list(dict.fromkeys(sets.resolved(call, id_) for id_ in request.destroy))
+    doomed = dict.fromkeys(sets.resolved(call, id_) for id_ in request.destroy)
     known = writing.standing(session.store, [*updates, *doomed]) if updates or doomed else {}
     plans: dict[str, Plan] = {}
     wanted: dict[str, frozenset[int]] = {}
+    wishes: Wishes = {}
     for id_, given in updates.items():
         try:
             if id_ in doomed:
                 raise SetError("willDestroy", "The same call destroys it.")
-            plans[id_] = _update(session, known, id_, given, wanted)
+            plans[id_] = _update(session, _standing(known, id_), given, wishes, wanted)
         except SetError as error:
             outcome.not_updated[id_] = error
     for id_ in doomed:
@@ -81,10 +99,10 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
             outcome.destroyed.append(id_)
         else:
             outcome.updated[id_] = None
-    for id_, email in writing.standing(session.store, [id_ for id_ in wanted if id_ in outcome.updated]).items():
-        if email.mids != wanted[id_]:
+    for id_, mids in writing.whereabouts(session.store, [id_ for id_ in wanted if id_ in outcome.updated]).items():
+        if mids != wanted[id_]:
             # RFC 8620 §5.3: what the server changed beside what was asked for.
-            outcome.updated[id_] = {"mailboxIds": {session.ids[mid]: True for mid in sorted(email.mids)}}
+            outcome.updated[id_] = {"mailboxIds": {session.ids[mid]: True for mid in sorted(mids)}}
 
 
 def _insist(
@@ -116,27 +134,35 @@ def _standing(known: Mapping[str, Standing], id_: str) -> Standing:
 
 def _update(
     session: WriteSession,
-    known: Mapping[str, Standing],
-    id_: str,
+    email: Standing,
     given: Mapping[str, Any],
+    wishes: Wishes,
     wanted: dict[str, frozenset[int]],
 ) -> Plan:
     """``wanted`` gets the Mailboxes that were asked for. Raises SetError."""
-    email = _standing(known, id_)
+    key = (msgspec.json.encode(given), email.keywords, email.mids)
+    wish = wishes.get(key)
+    if wish is None:
+        wish = wishes[key] = _wish(session, email, given)
+    if wish.repeated:
+        _check_repeated(session.call, email.id, wish.repeated)
+    if wish.asked is not None:
+        wanted[email.id] = wish.asked
+    add, remove = session.keep_locally(email.eid, wish.targets or email.mids, email.keywords, wish.add, wish.remove)
+    return session.plan(email.eid, email.copies, add, remove, wish.targets)
+
+
+def _wish(session: WriteSession, email: Standing, given: Mapping[str, Any]) -> Wish:
+    """What holds for every Email that stands like this one. Raises SetError."""
     here = frozenset(session.ids[mid] for mid in email.mids)
     changes = email_patch.read(given, email.keywords, here, lambda text: sets.resolved(session.call, text))
-    if changes.repeated:
-        _check_repeated(session.call, id_, changes.repeated)
-    targets = session.mailboxes(changes.mailbox_ids) if changes.mailbox_ids is not None else None
-    if targets is not None and not targets:
+    asked = session.mailboxes(changes.mailbox_ids) if changes.mailbox_ids is not None else None
+    if asked is not None and not asked:
         raise SetError("invalidProperties", "An Email must be in a Mailbox (RFC 8621 §4.1.1)", ["mailboxIds"])
-    if targets is not None:
-        wanted[id_] = targets
-        targets = session.goal(email.mids, targets)
+    targets = session.goal(email.mids, asked) if asked is not None else None
     add, remove = _difference(changes, email.keywords)
     session.check_rights(email.mids, targets, add, remove)
-    add, remove = session.keep_locally(email.eid, targets or email.mids, email.keywords, add, remove)
-    return session.plan(email.eid, email.copies, add, remove, targets)
+    return Wish(add, remove, asked, targets, changes.repeated)
 
 
 def _difference(changes: Changes, keywords: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:

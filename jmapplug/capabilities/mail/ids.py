@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 
+from jmapplug.backends import Item
 from jmapplug.jmap.ids import mint
 
 CONTENT = 0
@@ -64,6 +65,10 @@ def reference_hashes(salt: bytes, subject: str, message_ids: Iterable[str]) -> l
     return [_hash(salt, b"reference", one.encode("utf-8", "surrogatepass") + tail) for one in ids]
 
 
-def server_thread_hash(salt: bytes, thread: str) -> int:
-    """The reference hash of a server's own thread id (THREADID, X-GM-THRID)."""
-    return _hash(salt, b"thread id", thread.encode("utf-8", "replace"))
+def server_thread_hashes(salt: bytes, items: Iterable[Item]) -> dict[int, int]:
+    """UID → the reference hash of the server's own thread id (THREADID, X-GM-THRID), where it tells one."""
+    return {
+        item.uid: _hash(salt, b"thread id", item.thread_id.encode("utf-8", "replace"))
+        for item in items
+        if item.thread_id is not None
+    }

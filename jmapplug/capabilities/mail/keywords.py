@@ -71,6 +71,12 @@ def as_json(keywords: frozenset[str]) -> str:
 
 
 @lru_cache(maxsize=1024)
+def from_json(text: str) -> frozenset[str]:
+    """The keywords of the encoded property."""
+    return frozenset(msgspec.json.decode(text, type=dict[str, bool]))
+
+
+@lru_cache(maxsize=1024)
 def bits(keywords: frozenset[str]) -> int:
     """The four keywords that have bits."""
     return sum(bit for keyword, bit in _BITS.items() if keyword in keywords)

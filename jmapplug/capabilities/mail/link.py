@@ -7,14 +7,11 @@ between, the next run finds the bindings and makes the same Emails.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import mmap
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -22,10 +19,11 @@ from jmapplug.backends import Detail, MailSource
 from jmapplug.capabilities.mail import ids
 from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle
 from jmapplug.capabilities.mail.details import Facts, facts_of
+from jmapplug.capabilities.mail.digest import digest_of
 from jmapplug.capabilities.mail.fetch import UNREADABLE
 from jmapplug.capabilities.mail.keywords import keywords_of
 from jmapplug.capabilities.mail.link_known import link_known
-from jmapplug.capabilities.mail.plan import slices
+from jmapplug.capabilities.mail.plan import NewCopy, plan_items, slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
@@ -49,7 +47,8 @@ BATCH = 200
 """How many copies are linked at once: one transaction of own.sqlite3."""
 CANDIDATES = 8
 """How many messages of equal headers and size are compared with: a sender can make any number of them."""
-_RECEIVED = re.compile(rb"^received[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
+FEW = 8
+"""So many messages are done before anybody would have noticed that they wait."""
 
 
 def settling_folders(store: Store, rows: Sequence[Row]) -> Folders:
@@ -65,6 +64,14 @@ class Linked:
     facts: Facts
     email: Bound
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Copies of messages that we have just appended: they become rows together with their Emails. UID → thread hash."""
+
+    copies: list[NewCopy]
+    thread_hashes: dict[int, int]
 
 
 class Fetcher:
@@ -91,12 +98,20 @@ class Fetcher:
         self._folders, self._tree = folders, self._writes.tree_changes
 
     def take_ours(self, box: Row, details: Sequence[Detail]) -> int:
-        """Make Emails of messages that we have just appended; how many. Their copies are rows of ``message`` already.
+        """Make copies and Emails of messages that we have just appended (``details`` with their items); how many.
 
         Each is an Email of its own, whatever it is like (mail-rules 5).
         """
-        waiting = sql.pending_facts(self.store, box.mid, [one.uid for one in details])
-        return sum(self._take(box, part, waiting, True) for part in slices(details, BATCH))
+        return sum(self._take_ours(box, part) for part in slices(details, BATCH))
+
+    def _take_ours(self, box: Row, details: Sequence[Detail]) -> int:
+        items = [one.item for one in details if one.item is not None]
+        ours = Ours(plan_items(items, {}).new, ids.server_thread_hashes(self.store.salt, items))
+        waiting = {
+            copy.uid: Pending(copy.uid, copy.received_at, copy.server_id, ours.thread_hashes.get(copy.uid))
+            for copy in ours.copies
+        }
+        return self._take(box, details, waiting, ours)
 
     def fetch(self, box: Row, uids: Sequence[int], *, background: bool = False) -> int:
         """Get the details of these copies and make their Emails; how many copies were settled.
@@ -134,12 +149,15 @@ class Fetcher:
                 return done
             buffer += batch
             while len(buffer) >= BATCH:
-                done += self._take(box, buffer[:BATCH], waiting, False)
+                done += self._take(box, buffer[:BATCH], waiting)
                 del buffer[:BATCH]
             breathe()
-        return done + self._take(box, buffer, waiting, False)
+        return done + self._take(box, buffer, waiting)
 
-    def _take(self, box: Row, details: Sequence[Detail], waiting: Mapping[int, Pending], ours: bool) -> int:
+    def _take(
+        self, box: Row, details: Sequence[Detail], waiting: Mapping[int, Pending], ours: Ours | None = None
+    ) -> int:
+        pause = breathe if len(details) > FEW else _go_on
         facts: list[Facts] = []
         for at, detail in enumerate(details, 1):
             known = waiting.get(detail.uid)
@@ -148,16 +166,16 @@ class Fetcher:
                 one = self._facts(box, detail)
                 facts += [one] if one is not None else []
             if at % 8 == 0:
-                breathe()
+                pause()
         if not facts:
             return 0
         linker = _Linker(self, box, waiting)
         # A write of ours may know better which Email a copy is, and numbers are given to one batch at a time.
         with writes_of(self.store).lock:
-            linked = linker.link(facts, ours)
-            breathe()
+            linked = linker.link(facts, ours is not None)
+            pause()
             linker.bind(linked)
-        breathe()
+        pause()
         done = start = 0
         while start < len(linked):
             chunk = linked[start : start + self._chunk]
@@ -165,14 +183,16 @@ class Fetcher:
             start += len(chunk)
             done += self.store.commit(
                 lambda change, chunk=chunk, first=first: self._apply(  # type: ignore[misc]
-                    change, box.mid, chunk, linker.threads if first else None
+                    change, box.mid, chunk, linker.threads if first else None, ours if first else None
                 ),
                 announce=False,
             )
+            if ours is not None and first:
+                self._writes.note(box.mid, [copy.uid for copy in ours.copies])
             if len(chunk) == self._chunk:
                 self._adapt(time.perf_counter() - begun)
             self._settled(len(chunk))
-            breathe()
+            pause()
         return done
 
     def _adapt(self, seconds: float) -> None:
@@ -204,7 +224,11 @@ class Fetcher:
             path.unlink(missing_ok=True)
         return facts_of(msgspec.structs.replace(detail, structure=structure), self.store.salt, False)
 
-    def _apply(self, change: Change, mid: int, chunk: Sequence[Linked], threads: Threads | None) -> int:
+    def _apply(
+        self, change: Change, mid: int, chunk: Sequence[Linked], threads: Threads | None, ours: Ours | None
+    ) -> int:
+        if ours is not None:
+            sql.insert_copies(change.txn, mid, ours.copies, ours.thread_hashes)
         if threads is not None:
             sql.learn(change, threads.learned, threads.replaced)
         waiting = sql.waiting(change.txn, mid, [one.facts.uid for one in chunk])
@@ -240,6 +264,10 @@ class Fetcher:
         return Edit(
             email.eid, name, email.tid, email.received_at, email.size, one.facts.bits, columns=one.facts.columns
         )
+
+
+def _go_on() -> None:
+    pass
 
 
 class _Linker:
@@ -357,7 +385,7 @@ class _Linker:
             path = self.store.blobs.temporary()
             try:
                 self.source.raw(key, uid, path)
-                self._digests[place] = _digest_of(path)
+                self._digests[place] = digest_of(path)
             except KeyError:
                 self._digests[place] = None
             finally:
@@ -370,15 +398,3 @@ def _mapped(handle: int) -> mmap.mmap:
         return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
     except ValueError:
         return mmap.mmap(-1, 1)
-
-
-def _digest_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        head = file.read(1 << 20)
-        at = head.find(b"\r\n\r\n")
-        header, rest = (head, b"") if at < 0 else (head[:at], head[at:])
-        digest = hashlib.sha256(b"\n".join(_RECEIVED.findall(header)))
-        digest.update(rest)
-        while block := file.read(1 << 18):
-            digest.update(block)
-    return digest.digest()

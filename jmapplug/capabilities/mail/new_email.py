@@ -14,9 +14,7 @@ import msgspec
 from jmapplug.backends import Appended, Detail, Item, NewMessage
 from jmapplug.capabilities.mail import email_patch, ids
 from jmapplug.capabilities.mail.compose import compose
-from jmapplug.capabilities.mail.keywords import canonical
 from jmapplug.capabilities.mail.link import Fetcher
-from jmapplug.capabilities.mail.plan import NewCopy
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
@@ -89,6 +87,8 @@ def compose_all(call: Call, records: Mapping[str, dict[str, Any]], outcome: Outc
 
 def create(session: WriteSession, drafts: Mapping[str, Draft], outcome: Outcome) -> None:
     """Append the drafts, make their Emails, tell what became of each in ``outcome``."""
+    if not drafts:
+        return
     placed: list[_Placed] = []
     for key, draft in drafts.items():
         try:
@@ -154,7 +154,6 @@ def _see(session: WriteSession, mid: int, done: list[_Placed], answers: Sequence
         details = _details(session, mid, [one.uid for one in done])
         items = {uid: detail.item for uid, detail in details.items() if detail.item is not None}
         done = _without_doubles(session, mid, done, items, outcome)
-        _insert(session, mid, [items[one.uid] for one in done if one.uid in items])
         fetcher = Fetcher(session.store, session.source, session.folders, lambda count: None)
         fetcher.take_ours(session.boxes[mid], [details[one.uid] for one in done if one.uid in details])
     except UpstreamError as error:
@@ -175,17 +174,6 @@ def _details(session: WriteSession, mid: int, uids: Sequence[int]) -> dict[int, 
     for item in session.source.items(key, bare) if bare else ():
         found[item.uid] = msgspec.structs.replace(found[item.uid], item=item)
     return found
-
-
-def _insert(session: WriteSession, mid: int, items: Sequence[Item]) -> None:
-    rows, hashes = [], {}
-    for item in items:
-        flags, hidden = canonical(item.flags)
-        rows.append(NewCopy(item.uid, flags, hidden, item.received_at or 0, item.server_id))
-        if item.thread_id is not None:
-            hashes[item.uid] = ids.server_thread_hash(session.store.salt, item.thread_id)
-    session.store.commit(lambda change: sql.insert_copies(change.txn, mid, rows, hashes), announce=False)
-    session.written(mid, [row.uid for row in rows])
 
 
 def _without_doubles(
@@ -232,6 +220,8 @@ def _unmake(session: WriteSession, mid: int, uid: int) -> None:
 
 def _spread(session: WriteSession, placed: Sequence[_Placed], outcome: Outcome) -> None:
     """COPY into the other Mailboxes; where that fails the record fails, and its message goes again."""
+    if not placed:
+        return
     standing = _standing(session, placed)
     plans: dict[str, Plan] = {}
     for one in placed:

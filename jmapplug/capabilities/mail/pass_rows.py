@@ -47,11 +47,7 @@ class PassRows(PassFolders):
         for part in slices(items, SLICE):
             part = self._untouched(row.mid, part)
             planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
-            hashes = {
-                item.uid: ids.server_thread_hash(self.store.salt, item.thread_id)
-                for item in part
-                if item.thread_id is not None
-            }
+            hashes = ids.server_thread_hashes(self.store.salt, part)
             self.store.commit(
                 lambda change, rows=planned.new, hashes=hashes: sql.insert_copies(  # type: ignore[misc]
                     change.txn, row.mid, rows, hashes

@@ -51,7 +51,9 @@ def apply(
         by_email.setdefault(copy.eid, []).append(place)
     for place, eid in effects.gone.items():
         by_email.setdefault(eid, []).append(place)
-    for part in slices(list(by_email), AT_ONCE):
+    for number, part in enumerate(slices(list(by_email), AT_ONCE)):
+        if number:
+            breathe()
         places = [place for eid in part for place in by_email[eid]]
 
         def work(change: Change, part: list[int] = list(part), places: list[Place] = places) -> None:  # noqa: B006
@@ -59,26 +61,25 @@ def apply(
             resettle(change, folders, part)
 
         store.commit(work, announce=False)
-        breathe()
 
 
 def _bind(store: Store, boxes: Mapping[int, Row], effects: Effects, new: Iterable[NewCopy]) -> None:
-    for mid, copies in grouped((copy.mid, copy) for copy in new).items():
-        validity = effects.validity.get(mid) or boxes[mid].uidvalidity
-        if validity is None:
-            continue
-        sql.bind(store.own, mid, validity, (), [(copy.uid, copy.eid) for copy in copies], ())
-        if boxes[mid].uidvalidity is None:
-            store.commit(
-                lambda change, mid=mid, validity=validity: boxes_sql.set_validity(  # type: ignore[misc]
-                    change.txn, mid, validity
-                ),
-                announce=False,
-            )
-    for mid, uids in grouped(effects.gone).items():
-        validity = boxes[mid].uidvalidity
+    """One transaction, because each waits for the disk."""
+    come, fresh = [], {}
+    for copy in new:
+        validity = effects.validity.get(copy.mid) or boxes[copy.mid].uidvalidity
         if validity is not None:
-            sql.unbind(store.own, mid, validity, uids)
+            come.append((copy.mid, validity, copy.uid, copy.eid))
+            if boxes[copy.mid].uidvalidity is None:
+                fresh[copy.mid] = validity
+    gone = [(mid, validity, uid) for mid, uid in effects.gone if (validity := boxes[mid].uidvalidity) is not None]
+    if come or gone:
+        sql.rebind(store.own, come, gone)
+    for mid, validity in fresh.items():
+        store.commit(
+            lambda change, mid=mid, validity=validity: boxes_sql.set_validity(change.txn, mid, validity),  # type: ignore[misc]
+            announce=False,
+        )
 
 
 def _write(

@@ -8,8 +8,10 @@ little.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
+
+import msgspec
 
 from jmapplug.capabilities.mail.keywords import FLAG_OF, keywords_of
 
@@ -38,8 +40,7 @@ class Transfer(NamedTuple):
     target: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The steps for one Email. ``paired``: the copies and removes are one move in two steps (no MOVE upstream).
 
     ``keeps``: copies that stay, one of which must really be there before anything is removed.
@@ -69,15 +70,20 @@ def flags_of(keywords: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(FLAG_OF.get(keyword, keyword) for keyword in keywords))
 
 
+@lru_cache(maxsize=1024)
+def _missing(flags: str, add: frozenset[str], remove: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The flags that a copy with ``flags`` is to get and to lose."""
+    has = keywords_of(flags)
+    return flags_of(add - has), flags_of(remove & has)
+
+
 def plan_keywords(copies: Sequence[Copy], add: Collection[str], remove: Collection[str]) -> tuple[Store, ...]:
     """Every copy gets what is asked for and has not got it; nothing else of a copy is touched (mail-rules 15)."""
-    steps = []
-    for copy in copies:
-        has = keywords_of(copy.flags)
-        more, less = set(add) - has, set(remove) & has
-        if more or less:
-            steps.append(Store(copy, flags_of(more), flags_of(less)))
-    return tuple(steps)
+    if not (add or remove):
+        return ()
+    wanted, unwanted = frozenset(add), frozenset(remove)
+    steps = [Store(copy, *_missing(copy.flags, wanted, unwanted)) for copy in copies]
+    return tuple(step for step in steps if step.add or step.remove)
 
 
 def plan_update(
@@ -89,9 +95,11 @@ def plan_update(
     can_move: bool,
 ) -> Plan:
     """The steps that give an Email these keywords, and leave it in just ``targets`` (mids; None: where it is)."""
-    leaving = [copy for copy in copies if targets is not None and copy.mid not in targets]
+    if targets is None:
+        return Plan(eid, plan_keywords(copies, add, remove))
+    leaving = [copy for copy in copies if copy.mid not in targets]
     here = {copy.mid for copy in copies}
-    coming = sorted(set(targets or ()) - here)
+    coming = sorted(set(targets) - here)
     # What leaves without being copied needs no other keywords.
     kept = copies if coming else [copy for copy in copies if copy not in leaving]
     stores = plan_keywords(kept, add, remove)

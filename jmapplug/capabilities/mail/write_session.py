@@ -56,6 +56,12 @@ def labels_of(views: Views, rows: Sequence[Row]) -> Labels:
     return Labels(everything, trash, frozenset(mid for mid in (trash, junk) if mid is not None))
 
 
+def _kept(permanent_flags: str | None) -> frozenset[str] | None:
+    """The flags that a folder keeps; None: all of them."""
+    words = frozenset(("\\*" if permanent_flags is None else permanent_flags).split())
+    return None if "\\*" in words else words
+
+
 class WriteSession:
     """Use it in a ``with``: writes of one account wait for each other. At the end changes are told (push).
 
@@ -101,6 +107,7 @@ class WriteSession:
         self.boxes: dict[int, Row] = {row.mid: row for row in rows}
         self.ids = {row.mid: row.id for row in rows}
         self._by_id = {row.id: row.mid for row in rows}
+        self._kept = {row.mid: _kept(row.permanent_flags) for row in rows}
         self.folders = settling_folders(self.store, rows)
         self.labels = None if self._views is None else labels_of(self._views, rows)
 
@@ -137,11 +144,8 @@ class WriteSession:
 
     def refused(self, mid: int, keywords: Collection[str]) -> set[str]:
         """Those of ``keywords`` that PERMANENTFLAGS leaves out. System flags are always sent."""
-        permanent = self.boxes[mid].permanent_flags
-        if permanent is None:
-            return set()
-        kept = set(permanent.split())
-        if "\\*" in kept:
+        kept = self._kept[mid]
+        if kept is None:
             return set()
         return {keyword for keyword in keywords if FLAG_OF.get(keyword, keyword).lower() not in kept}
 
@@ -168,10 +172,13 @@ class WriteSession:
     ) -> tuple[frozenset[str], frozenset[str]]:
         """What of ``add`` and ``remove`` goes upstream; the rest is kept here, when all is done. Raises SetError."""
         local = self._writes.local_keywords(self.store).get(eid, frozenset())
+        if not local and all(self._kept[mid] is None for mid in mids):
+            return add, remove
         refused = self.check_keywords(mids, add)
         # What the Email bears already and the folder it goes to would drop without a word.
         dropped = set().union(*(self.refused(mid, has - remove) for mid in mids)) - local
-        self._local[eid] = (refused | dropped, local & remove)
+        if refused or dropped or local & remove:
+            self._local[eid] = (refused | dropped, local & remove)
         return add - refused, remove - local
 
     # --- planning
@@ -223,6 +230,8 @@ class WriteSession:
         return self.plan_destroy(email.eid, email.copies)
 
     def _carry_out(self, plans: Sequence[Plan]) -> dict[int, SetError]:
+        if not plans:
+            return {}
         runner = Runner(
             self.source, self.boxes, _Journal(self.store), lambda eids: writing.server_ids(self.store, eids)
         )
@@ -245,7 +254,6 @@ class WriteSession:
 
     def write_down(self, effects: Effects, also: Collection[int] = ()) -> None:
         """Make the store say what ``effects`` say."""
-        self.folders = settling_folders(self.store, list(self.boxes.values()))
         write_apply.apply(
             self.store,
             self.folders,
@@ -278,10 +286,6 @@ class WriteSession:
     def unsure(self, error: UpstreamError | None) -> None:
         """Something may have happened upstream that we do not know: a pass looks when this call is done."""
         self._unknown |= error is None or error.code in (None, "unsure")
-
-    def written(self, mid: int, uids: Iterable[int]) -> None:
-        """These copies are new, and ours."""
-        self._writes.note(mid, uids)
 
     def upstream_flags(self, keywords: Collection[str], mid: int) -> tuple[str, ...]:
         """Flags to append a message with: what the folder keeps."""

@@ -14,7 +14,7 @@ from jmapplug_imap.names import to_wire
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Command, Mailbox
 from jmapplug_imap.protocol.connection import Connection
-from jmapplug_imap.protocol.dialogue import Result
+from jmapplug_imap.protocol.dialogue import FEW, Result
 from jmapplug_imap.protocol.errors import CommandError, CommandNo
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.uidplus import copy_uid
@@ -122,7 +122,7 @@ class _Transfer:
         self.begun, self._where, self._marks, self._there = False, None, {}, frozenset()
         last: Command = [self._verb, words, Mailbox(to_wire(connection, self._target))]
         try:
-            result = connection.guarded(questions, last, self._learn)
+            result = connection.guarded(questions, last, self._learn, alike=len(self._left) > FEW)
         except CommandNo as error:
             if error.code is None and self._where is None:
                 raise CommandNo(str(error), code="trycreate", temporary=False) from error

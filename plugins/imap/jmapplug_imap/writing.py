@@ -13,7 +13,7 @@ from jmapplug_imap.appending import flags as as_flags
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Command, Part
 from jmapplug_imap.protocol.connection import Connection
-from jmapplug_imap.protocol.dialogue import Result
+from jmapplug_imap.protocol.dialogue import FEW, Result
 from jmapplug_imap.protocol.errors import CommandError
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.responses import Esearch, Search, Vanished
@@ -73,7 +73,7 @@ def _stored(connection: Connection, uids: Sequence[int], changes: Sequence[tuple
     commands: list[Command] = [
         ["UID STORE", words, sign, flags] for words in sets.chunks(uids) for sign, flags in changes
     ]
-    found = _told(_all(connection, commands))
+    found = _told(_all(connection, commands, alike=len(uids) > FEW))
     wanted = set(uids)
     found = {uid: flags for uid, flags in found.items() if uid in wanted}
     # RFC 9051 §6.4.6: the new value is told; Dovecot tells nothing of a message that is as it was.
@@ -82,9 +82,9 @@ def _stored(connection: Connection, uids: Sequence[int], changes: Sequence[tuple
     return found
 
 
-def _all(connection: Connection, commands: Sequence[Command]) -> list[Result]:
+def _all(connection: Connection, commands: Sequence[Command], alike: bool = False) -> list[Result]:
     """Every command in one write. Raises the first refusal, after all have ended."""
-    outcomes = connection.pipeline(commands) if commands else []
+    outcomes = connection.pipeline(commands, alike=alike) if commands else []
     for outcome in outcomes:
         if isinstance(outcome, CommandError):
             raise outcome

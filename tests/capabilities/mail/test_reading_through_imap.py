@@ -5,24 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import gevent
-import msgspec
 import pytest
 from email_rig import lines
+from imap_rig import Account
 
-from jmapplug import plugins
 from jmapplug.capabilities.mail import blobs
-from jmapplug.capabilities.mail.declaration import MAIL
-from jmapplug.capabilities.mail.service import MailService
-from jmapplug.jmap.methods import Call, Limits
 from jmapplug.mime.structure import parse
-from jmapplug.store.account import Store
 from jmapplug.testing.dovecot import Dovecot
-
-METHODS = {method.name: method.handler for method in MAIL.methods}
 
 
 def wrapped(octets: bytes) -> str:
@@ -90,57 +80,15 @@ MESSAGES = {
 }
 
 
-class Reader:
-    """An account that has been synced once; ``emails`` maps a subject to an Email id."""
-
-    def __init__(self, folder: Path, dovecot: Dovecot, messages: dict[str, bytes] = MESSAGES) -> None:
-        user = dovecot.new_user()
-        client = dovecot.imap(user)
-        for raw in messages.values():
-            client.append("INBOX", None, None, raw)  # type: ignore[arg-type]
-        client.logout()
-        backend = plugins.build().backends["imap"]
-        settings = {"username": user, "password": dovecot.password, "imapHost": dovecot.host}
-        kind = backend.settings
-        self.session = backend().open(msgspec.convert(settings | {"imapPort": dovecot.port, "imapSSL": 0}, kind), user)
-        self.store = Store(folder, [MAIL.schema])
-        self.account = SimpleNamespace(
-            id="acc",
-            store=self.store,
-            mail_source=lambda: self.session.mail,
-            spawn=gevent.spawn,
-            limits=Limits(),
-            publish=lambda changed: None,
-        )
-        service = MailService(self.account)
-        service.setup()
-        service.sync()
-        ids = self.call("Email/query", filter={})["ids"]
-        found = self.call("Email/get", ids=ids, properties=["subject"])["list"]
-        self.emails = {email["subject"]: email["id"] for email in found}
-
-    def call(self, name: str, **args: Any) -> dict[str, Any]:
-        call = Call(name, "acc", self.account, Limits(), {}, frozenset())
-        return msgspec.json.decode(msgspec.json.encode(METHODS[name](call, {"accountId": "acc", **args})))
-
-    def get(self, subject: str, *names: str, **args: Any) -> dict[str, Any]:
-        (email,) = self.call("Email/get", ids=[self.emails[subject]], properties=list(names), **args)["list"]
-        return email  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        self.session.close()
-        self.store.close()
-
-
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory, dovecot: Dovecot) -> Iterator[Reader]:
-    reader = Reader(tmp_path_factory.mktemp("reader") / "account", dovecot)
+def reader(tmp_path_factory: pytest.TempPathFactory, dovecot: Dovecot) -> Iterator[Account]:
+    reader = Account(tmp_path_factory.mktemp("reader") / "account", dovecot, MESSAGES)
     yield reader
     reader.close()
 
 
 @pytest.mark.parametrize("subject", MESSAGES)
-def test_every_part_is_a_blob_of_the_size_that_was_answered(reader: Reader, subject: str) -> None:
+def test_every_part_is_a_blob_of_the_size_that_was_answered(reader: Account, subject: str) -> None:
     tree = reader.get(subject, "bodyStructure")["bodyStructure"]
     parts, leaves = [tree], 0
     while parts:
@@ -155,7 +103,7 @@ def test_every_part_is_a_blob_of_the_size_that_was_answered(reader: Reader, subj
 
 # A multipart without parts is the one shape that each server reads in its own way.
 @pytest.mark.parametrize("subject", sorted(MESSAGES.keys() - {"no parts"}))
-def test_the_servers_structure_reads_as_our_own_parser_does(reader: Reader, subject: str) -> None:
+def test_the_servers_structure_reads_as_our_own_parser_does(reader: Account, subject: str) -> None:
     email_id = reader.emails[subject]
     names = ["bodyStructure", "bodyValues", "hasAttachment"]
     wanted = {"properties": names, "bodyProperties": ["partId", "type", "name", "charset"]}
@@ -166,12 +114,12 @@ def test_the_servers_structure_reads_as_our_own_parser_does(reader: Reader, subj
 
 
 @pytest.mark.parametrize("subject", MESSAGES)
-def test_the_whole_message_is_its_blob(reader: Reader, subject: str) -> None:
+def test_the_whole_message_is_its_blob(reader: Account, subject: str) -> None:
     ref = blobs.find(reader.account, f"m-{reader.emails[subject]}")
     assert ref is not None and ref.path.read_bytes() == MESSAGES[subject]
 
 
-def test_values_names_and_part_headers_come_decoded(reader: Reader) -> None:
+def test_values_names_and_part_headers_come_decoded(reader: Account) -> None:
     names = ["bodyValues", "attachments", "textBody", "preview", "headers"]
     wanted = ["name", "blobId", "header:Content-Type:asText", "headers"]
     email = reader.get("mixed", *names, fetchAllBodyValues=True, bodyProperties=wanted)
@@ -211,7 +159,7 @@ BIG = lines(
 
 
 def test_viewing_a_message_with_a_large_attachment_does_not_download_it(tmp_path: Path, dovecot: Dovecot) -> None:
-    reader = Reader(tmp_path / "account", dovecot, {"big": BIG})
+    reader = Account(tmp_path / "account", dovecot, {"big": BIG})
     try:
         source = reader.session.mail
         octets, trips = source.bytes_in, source.round_trips
@@ -235,7 +183,7 @@ def test_viewing_a_message_with_a_large_attachment_does_not_download_it(tmp_path
         reader.close()
 
 
-def test_an_attached_message_is_parsed_and_its_parts_are_blobs(reader: Reader) -> None:
+def test_an_attached_message_is_parsed_and_its_parts_are_blobs(reader: Account) -> None:
     blob_id = reader.get("mixed", "attachments")["attachments"][1]["blobId"]
     parsed = reader.call("Email/parse", blobIds=[blob_id], fetchAllBodyValues=True)["parsed"][blob_id]
     assert parsed["subject"] == "inner" and parsed["bodyValues"]["1"]["value"] == "Привет"

@@ -252,6 +252,16 @@ def bind(
     own.write(work)
 
 
+def rebind(own: Database, new: Iterable[tuple[int, int, int, int]], gone: Iterable[tuple[int, int, int]]) -> None:
+    """Copies that came, rows (mid, uidvalidity, uid, eid), and copies that went (mid, uidvalidity, uid), at once."""
+
+    def work(txn: Txn) -> None:
+        txn.executemany("INSERT OR REPLACE INTO mail_binding (mid, uidvalidity, uid, eid) VALUES (?, ?, ?, ?)", new)
+        txn.executemany("DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid = ?", gone)
+
+    own.write(work)
+
+
 def unbind(own: Database, mid: int, validity: int, uids: Sequence[int]) -> None:
     sql = f"DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid {_IN}"  # noqa: S608
     own.write(lambda txn: txn.execute(sql, (mid, validity, listed(uids))))

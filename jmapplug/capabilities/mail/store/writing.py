@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from jmapplug.capabilities.mail.keywords import from_json
 from jmapplug.capabilities.mail.store.sync import listed
 from jmapplug.capabilities.mail.write_plan import Copy
 from jmapplug.store.account import Store
@@ -38,6 +39,8 @@ class Arrival(Protocol):
 
 def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
     """These Emails, as far as they are visible, by id."""
+    if not ids:
+        return {}
     sql = f"SELECT eid, id, keywords FROM email WHERE id {_IN} AND deleted = 0"  # noqa: S608
     rows = store.cache.rows(sql, (listed(ids),))
     copies: dict[int, list[Copy]] = {row[0]: [] for row in rows}
@@ -48,7 +51,7 @@ def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
         id_: Standing(
             eid,
             id_,
-            frozenset(msgspec.json.decode(keywords, type=dict[str, bool])),
+            from_json(keywords),
             frozenset(copy.mid for copy in copies[eid]),
             tuple(copies[eid]),
         )
@@ -62,6 +65,17 @@ def standing_of(store: Store, eids: Iterable[int]) -> dict[int, Standing]:
     sql = f"SELECT id FROM email WHERE eid {_IN} AND deleted = 0"  # noqa: S608
     names = [id_ for (id_,) in store.cache.rows(sql, (listed(eids),))]
     return {email.eid: email for email in standing(store, names).values()}
+
+
+def whereabouts(store: Store, ids: Sequence[str]) -> dict[str, frozenset[int]]:
+    """The Mailboxes (mids) in which these Emails are visible, by id."""
+    if not ids:
+        return {}
+    sql = f"SELECT e.id, m.mid FROM email e JOIN email_mailbox m USING (eid) WHERE e.id {_IN}"  # noqa: S608
+    found: dict[str, set[int]] = {}
+    for id_, mid in store.cache.rows(sql, (listed(ids),)):
+        found.setdefault(id_, set()).add(mid)
+    return {id_: frozenset(mids) for id_, mids in found.items()}
 
 
 def server_ids(store: Store, eids: Iterable[int]) -> dict[int, str]:

@@ -58,7 +58,7 @@ class Channel:
 
     def end_rows(self) -> None:
         self.lexer.on_literal = None
-        self._learning = 0
+        self._template, self._learning = None, 0
 
     def rows(self) -> list[FetchRow]:
         """The complete rows at the head of the buffer that are like those learned; often empty."""

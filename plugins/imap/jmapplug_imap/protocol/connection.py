@@ -144,12 +144,15 @@ class Connection(Dialogue):
         with self._exclusive():
             return self._ended(self._finish(self._send([parts], self._deadline(timeout))[0], self._deadline(timeout)))
 
-    def pipeline(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Result | CommandError]:
+    def pipeline(
+        self, commands: Sequence[Command], *, timeout: float | None = None, alike: bool = False
+    ) -> list[Result | CommandError]:
         """Several commands in one write; a refused one stands as its error in the list. Raises ConnectionBroken.
 
         For commands that do not depend on each other. Untagged responses belong to the first unfinished command.
+        ``alike``: many FETCH rows are to be expected.
         """
-        with self._exclusive():
+        with self._exclusive(), self._rows_alike(alike):
             deadline = self._deadline(timeout)
             return [self._outcome(self._finish(pending, deadline)) for pending in self._send(commands, deadline)]
 
@@ -160,13 +163,14 @@ class Connection(Dialogue):
         learn: Callable[[list[Result | CommandError]], None],
         *,
         timeout: float | None = None,
+        alike: bool = False,
     ) -> Result:
         """One write; but the end of ``last`` is kept back until the questions are answered and ``learn`` has been told.
 
         So where this raises ConnectionBroken and ``learn`` was not called, ``last`` was certainly not carried out.
-        Raises as :meth:`command`.
+        ``alike`` as in :meth:`pipeline`. Raises as :meth:`command`.
         """
-        with self._exclusive():
+        with self._exclusive(), self._rows_alike(alike):
             deadline = self._deadline(timeout)
 
             def held(asked: list[Pending]) -> None:

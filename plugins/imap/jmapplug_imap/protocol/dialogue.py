@@ -34,6 +34,8 @@ from jmapplug_imap.protocol.responses import (
 )  # fmt: skip
 
 MAX_ALERTS = 20
+FEW = 8
+"""Up to so many rows are read one by one: learning their shape would cost as much."""
 TOGETHER = 0.001
 """Seconds of silence after which what the server says unasked has been said."""
 BLOCK = 64 * 1024
@@ -131,6 +133,19 @@ class Dialogue:
             self.round_trips += 1
             self._open_channel().send(line + b"\r\n", self.timeouts.read)
         return self._ended(self._finish(pending, deadline))
+
+    @contextmanager
+    def _rows_alike(self, alike: bool) -> Iterator[None]:
+        """Rows of one shape are matched many at once, as soon as one of the first three is a plain one."""
+        if not alike:
+            yield
+            return
+        channel = self._open_channel()
+        channel.begin_rows(None)
+        try:
+            yield
+        finally:
+            channel.end_rows()
 
     def _send(self, commands: Sequence[Command], deadline: float, held: Held | None = None) -> list[Pending]:
         """Write commands, together where no literal must wait for the server.
@@ -230,8 +245,19 @@ class Dialogue:
 
     def _finish(self, pending: Pending, deadline: float) -> Pending:
         while pending.status is None:
+            self._take_rows()
             self._take(deadline)
         return pending
+
+    def _take_rows(self) -> None:
+        """Rows of one shape that have arrived already, in one go (``Channel.begin_rows``); else as :meth:`_take`."""
+        if rows := self._open_channel().rows():
+            self._give(next(iter(self._under_way.values())), rows)
+
+    def _give(self, pending: Pending, responses: Sequence[Response]) -> None:
+        pending.untagged.extend(responses)
+        if len(pending.untagged) > self.limits.untagged:
+            raise ProtocolError("too many responses to one command")
 
     def _take(self, deadline: float | None) -> Response:
         """Read one response and give it to its command; a tagged end goes to that command's ``status``.
@@ -246,11 +272,9 @@ class Dialogue:
         elif type(response) is not Continuation and self._under_way:
             tag = response.tag if type(response) is Esearch else None
             pending = self._under_way.get(tag or "") or next(iter(self._under_way.values()))
-            pending.untagged.append(response)
+            self._give(pending, (response,))
             if len(self._under_way) > 1 and type(response) in ANSWERS:
                 self._fresh.append(response)
-            if len(pending.untagged) > self.limits.untagged:
-                raise ProtocolError("too many responses to one command")
         return response
 
     def _end(self, status: Status) -> None:
