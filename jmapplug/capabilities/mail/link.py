@@ -157,7 +157,7 @@ class Fetcher:
     def _take(
         self, box: Row, details: Sequence[Detail], waiting: Mapping[int, Pending], ours: Ours | None = None
     ) -> int:
-        pause = breathe if len(details) > FEW else _go_on
+        pause = breathe if len(details) > FEW else lambda: None
         facts: list[Facts] = []
         for at, detail in enumerate(details, 1):
             known = waiting.get(detail.uid)
@@ -264,10 +264,6 @@ class Fetcher:
         return Edit(
             email.eid, name, email.tid, email.received_at, email.size, one.facts.bits, columns=one.facts.columns
         )
-
-
-def _go_on() -> None:
-    pass
 
 
 class _Linker:
