@@ -174,7 +174,7 @@ class Conversation(Connection):
             raise
         self.principal = found
         if self._listener is not None and found.accounts.keys() != old.accounts.keys():
-            self._listen(self._types, {name: at for name, at in self._told.items() if name in found.accounts})
+            self._listen(self._types, {name: self._told.get(name, positions.NOWHERE) for name in found.accounts})
 
     # --- the end
 

@@ -51,3 +51,20 @@ def test_what_a_slow_client_has_not_been_told_yet_is_told_after_it_enables_push_
     channel.room.set()
     gevent.sleep(0.01)
     assert channel.sent == []
+
+
+def test_an_account_that_joins_is_told_of_from_the_beginning_and_the_others_from_where_they_were() -> None:
+    workers, channel = Workers(), Slow()
+    workers.reached = {"a": "e-5"}
+    joined = Principal("a", "password", {"a": None, "c": None})  # type: ignore[dict-item]
+    here: Any = SimpleNamespace(hub=Hub(workers), auth=SimpleNamespace(again=lambda *asked: joined))
+    principal = Principal("a", "password", {"a": None, "b": None})  # type: ignore[dict-item]
+    conversation = Conversation(here, principal, None, channel)  # type: ignore[arg-type]
+    enable(conversation)
+    conversation.renew()
+    gevent.sleep(0)
+    assert (workers.since["a"], workers.since["c"]) == ("e-5", "")
+    channel.room.set()
+    gevent.sleep(0.01)
+    assert workers.callbacks["b"] == [], "nobody follows who has left"
+    conversation._disable()

@@ -118,29 +118,24 @@ class _Source:
         now, ends = pusher.clock(), _end_of(pusher, call.credential)
         fields = _checked(record, now, ends)
         settings = call.account.service_settings
-        keys = _keys(record.get("keys"))
-        target = _target(record["url"], bool(settings.extra.get("JMAP_PUSH_PRIVATE")))
+        private = bool(settings.extra.get("JMAP_PUSH_PRIVATE"))
+        keys, target = _keys(record.get("keys")), _target(record["url"], private)
         _admit(pusher, call.credential, now)
-        try:
-            push_target.addresses(target, bool(settings.extra.get("JMAP_PUSH_PRIVATE")))
-        except (push_target.Refused, push_target.Unresolved) as error:
-            raise _invalid("url", str(error)) from None
+        _look_up(target, private)
         row = Subscription(
             id=random_id("P"),
             url=record["url"],
             p256dh=keys[0],
             auth=keys[1],
             code=secrets.token_hex(20),
+            vapid=_application_server_key(settings),
             # What the client knows at this moment is its own affair; what changes from now on is told.
             told=pusher.gathered(),
-            vapid=_application_server_key(settings),
             credential=call.credential,
             credential_ends=ends,
             **fields,
         )
-        # Looking the host up took a while.
-        _room(pusher, call.credential)
-        pusher.begin(row)
+        _begin(pusher, row)
         given = {name: None for name in ("keys", "types", "verificationCode") if name not in record}
         return {"id": row.id, **given, "expires": _date(row.expires)}
 
@@ -262,6 +257,23 @@ def _target(url: str, private: bool) -> push_target.Target:
         return push_target.parse(url, private)
     except push_target.Refused as error:
         raise _invalid("url", str(error)) from None
+
+
+def _look_up(target: push_target.Target, private: bool) -> None:
+    try:
+        push_target.addresses(target, private)
+    except (push_target.Refused, push_target.Unresolved) as error:
+        raise _invalid("url", str(error)) from None
+
+
+def _begin(pusher: Pusher, row: Subscription) -> None:
+    """Looking the host up and asking the other accounts took a while. Raises SetError overQuota."""
+    try:
+        _room(pusher, row.credential)
+    except SetError:
+        pusher.note()
+        raise
+    pusher.begin(row)
 
 
 def _room(pusher: Pusher, credential: str) -> None:

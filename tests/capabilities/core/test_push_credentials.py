@@ -263,3 +263,18 @@ def test_what_does_not_fit_one_record_is_told_in_the_next_account_by_account(rig
     until(lambda: {id_ for each in rig.changed() for id_ in each} == set(names), "all of them")
     rig.quiet()
     assert sum(len(each) for each in rig.changed()) == len(names), "each once"
+
+
+def test_a_subscription_that_is_one_too_many_in_the_end_leaves_nobody_followed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another request of the same login was quicker while the other accounts were asked."""
+    gathered = rig.pusher.gathered
+
+    def slow() -> object:
+        rig.service_settings.extra["JMAP_PUSH_SUBSCRIPTIONS"] = 0
+        return gathered()
+
+    monkeypatch.setattr(rig.pusher, "gathered", slow)
+    assert rig.create()["notCreated"]["k"]["type"] == "overQuota"
+    assert rig.login.on_change is None
