@@ -63,9 +63,7 @@ class Database:
                     value = job(records)
                     database.commit()
                 except BaseException:
-                    database.rollback()
-                    # A COMMIT that failed is forgotten by dataset, and still open below it.
-                    database.executable.rollback()
+                    _roll_back(database)
                     raise
             except DBAPIError as error:
                 result.set_exception(_storage_error(error) or error)
@@ -79,6 +77,13 @@ class Database:
         """Finish what is queued and close the file."""
         self._queue.put(None)
         self._greenlet.join(5)
+
+
+def _roll_back(database: Any) -> None:
+    """A COMMIT that failed is forgotten by dataset and by SQLAlchemy alike, and still open below them."""
+    database.rollback()
+    database.executable.rollback()
+    database.executable.connection.rollback()
 
 
 # Primary result codes of SQLite → what that is for us.

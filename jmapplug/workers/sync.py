@@ -43,6 +43,12 @@ class Busy(Protocol):
     calm: Event
 
 
+def background_pause(error: Exception, failures: int) -> float:
+    """Seconds until background work is tried again."""
+    pause = pause_after(failures, isinstance(error, AuthenticationError))
+    return min(pause, STORAGE_PAUSE) if isinstance(error, StorageError) else pause
+
+
 def pause_after(failures: int, refused: bool) -> float:
     """Seconds until the next try after so many failures in a row; ``refused``: the credentials are not taken."""
     pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE)
@@ -212,9 +218,8 @@ class Line:
             except TROUBLE as error:
                 failures += 1
                 log.info("background work: %s", error)
-                pause = pause_after(failures, isinstance(error, AuthenticationError))
                 wanted = error.retry_after if isinstance(error, UpstreamError) else None
-                gevent.sleep(max(pause, wanted or 0.0))
+                gevent.sleep(max(background_pause(error, failures), wanted or 0.0))
                 continue
             except Exception:
                 failures += 1

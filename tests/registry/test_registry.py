@@ -7,6 +7,7 @@ import time
 
 import gevent
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from jmapplug.errors import JmapplugError, SettingError, SetupError, StorageError
 from jmapplug.registry import database as database_module
@@ -334,8 +335,22 @@ def test_a_changed_key_is_an_error_and_no_empty_password(registry, add, settings
     other.close()
 
 
-def test_a_commit_that_fails_for_want_of_room_is_said_and_the_next_one_works(registry, add):
+def test_a_commit_that_fails_does_not_stop_the_next_transaction(registry, add):
     """dataset forgets a transaction whose COMMIT failed; the connection below it does not."""
+    add()
+
+    def breaks_at_its_end(records):
+        records.change_account("alice", {"email": "other@example.com"})
+        records._query("PRAGMA defer_foreign_keys = ON")
+        records.add_token({"id": "x", "accountid": "nobody", "name": "x", "hash": "x", "created": 0, "expires": None})
+
+    with pytest.raises(IntegrityError):
+        registry._db.run(breaks_at_its_end)
+    assert registry.listing({})["accounts"][0]["accountid"] == "alice"
+    assert registry._db.run(lambda records: records.tokens("nobody")) == []
+
+
+def test_a_disk_that_is_full_is_said(registry, add):
     add()
 
     def full(records):

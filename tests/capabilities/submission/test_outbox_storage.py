@@ -76,6 +76,20 @@ def test_a_send_whose_disk_is_full_at_any_commit_is_done_once_when_there_is_room
     assert list((rig.folder / "outbox").iterdir()) == []
 
 
+def test_a_full_disk_is_not_asked_again_and_again(rig: Rig) -> None:
+    put_off(rig)
+    disk = FullDisk(rig, 0)
+    rig.pass_time(61)
+    assert disk.refused == 1
+    for _ in range(10):
+        rig.pass_time(0)
+    gevent.sleep(0.2)
+    assert disk.refused == 1
+    rig.pass_time(outbox.STORAGE_PAUSE + 1)
+    assert disk.refused == 2
+    disk.mend()
+
+
 @pytest.mark.parametrize("after", COMMITS)
 def test_an_immediate_send_whose_disk_is_full_is_sent_once_at_most(rig: Rig, after: int) -> None:
     identity = rig.identity
