@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True):
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     debug: bool
+    account_disk: int
+    account_bandwidth: int
     extra: dict[str, Any] = {}
 
     @property
@@ -56,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True):
             "JMAP_SECRET_KEY": self.secret_key,
             "JMAP_CORS_ORIGINS": ",".join(self.cors_origins),
             "JMAP_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
+            "JMAP_ACCOUNT_DISK": str(self.account_disk),
+            "JMAP_ACCOUNT_BANDWIDTH": str(self.account_bandwidth),
             "JMAP_DEBUG": "1" if self.debug else "",
         }
         return {name: value for name, value in values.items() if value} | {
@@ -83,6 +87,13 @@ def _interval(value: str) -> int:
     if _seconds(value) < 1:
         raise ValueError("at least one second is needed")
     return int(value)
+
+
+def _octets(value: str) -> int:
+    found = re.fullmatch(r"(\d{1,15})([kMG]?)", value.strip())
+    if found is None:
+        raise ValueError("a number of octets is needed, such as 500000, 500k, 256M or 2G")
+    return int(found[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[2]]
 
 
 def _flag(value: str) -> bool:
@@ -155,6 +166,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("JMAP_SECRET_KEY", _key, None, "64 hex digits: key of stored credentials [made in the data folder]", True),
     Setting("JMAP_CORS_ORIGINS", _list, "*", "origins that may call from a browser, comma separated"),
     Setting("JMAP_TRUSTED_PROXIES", _networks, "", "addresses or networks whose X-Forwarded-* are believed"),
+    Setting("JMAP_ACCOUNT_DISK", _octets, "256M", "octets of cached bodies that an account keeps (k, M, G)"),
+    Setting("JMAP_ACCOUNT_BANDWIDTH", _octets, "0", "octets a second of an account's background sync; 0 = no limit"),
     Setting("JMAP_DEBUG", _flag, "", "debug logging"),
 )
 _OWN = frozenset(setting.env for setting in SETTINGS)

@@ -94,7 +94,7 @@ class Account:
         """Each says whether somebody wants to know of changes at once (``watched``); must not block."""
         self._greenlets: set[Any] = set()
         self._take(record)
-        self.store = Store(self.folder, plugins.schemas, on_change=self.publish)
+        self.store = Store(self.folder, plugins.schemas, on_change=self.publish, blob_budget=settings.account_disk)
         self.services: dict[str, SyncService] = {}
         try:
             for urn, capability in plugins.capabilities.items():
