@@ -87,6 +87,24 @@ def test_a_server_that_throttles_is_left_alone_until_its_time_whoever_asks(
     assert (status(scene)["error"], status(scene)["next_retry"]) == (None, None)
 
 
+def test_a_limit_at_append_is_told_for_each_draft_and_holds_nothing(scene: Scene, relay: Refusing) -> None:
+    """Wish 12, RFC 5530 §3 LIMIT: it may speak of the folder itself."""
+    scene.append("Inbox", message("one"))
+    before = scene.begin(imapPort=relay.port)
+    relay.refuse = [(" APPEND ", "NO [LIMIT] not so many")]
+    drafts = scene.jmap.mailbox("drafts")
+    new = {f"k{at}": {"mailboxIds": {drafts: True}, "subject": f"draft {at}"} for at in range(3)}
+    failed = scene.jmap.call("Email/set", create=new)["notCreated"]
+    assert {error["type"] for error in failed.values()} == {"rateLimit"} and len(failed) == 3
+    assert relay.met == 1
+    [ident] = before.emails
+    assert scene.jmap.call("Email/set", update={ident: {"keywords/$seen": True}})["updated"] == {ident: None}
+    assert status(scene)["error"] is None
+    relay.refuse = []
+    assert len(scene.jmap.call("Email/set", create=new)["created"]) == 3
+    scene.agree()
+
+
 # --- credentials
 
 
