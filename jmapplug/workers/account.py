@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -226,11 +227,7 @@ class Account:
     def close_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            try:
-                holding.keep(self.store, session, self._seal)
-                session.close()
-            except Exception:
-                log.exception("closing the session of %s failed", self.id)
+            _each((partial(holding.keep, self.store, session, self._seal), session.close))
 
     # --- events
 
@@ -288,4 +285,4 @@ def _each(functions: Iterable[Callable[[], None]]) -> None:
         try:
             function()
         except Exception:
-            log.exception("closing a service failed")
+            log.exception("closing a part of an account failed")
