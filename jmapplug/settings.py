@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True):
     trusted_proxies: tuple[str, ...]
     log_format: str
     debug: bool
+    account_disk: int
+    account_bandwidth: int
     extra: dict[str, Any] = {}
 
     @property
@@ -61,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True):
             "JMAP_CORS_ORIGINS": ",".join(self.cors_origins),
             "JMAP_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
             "JMAP_LOG_FORMAT": self.log_format,
+            "JMAP_ACCOUNT_DISK": str(self.account_disk),
+            "JMAP_ACCOUNT_BANDWIDTH": str(self.account_bandwidth),
             "JMAP_DEBUG": "1" if self.debug else "",
         }
         return {name: value for name, value in values.items() if value} | {
@@ -95,6 +99,13 @@ def count(value: str) -> int:
     if not value.isdecimal() or not 1 <= int(value) <= 100_000:
         raise ValueError("a number from 1 to 100000 is needed")
     return int(value)
+
+
+def _octets(value: str) -> int:
+    found = re.fullmatch(r"(\d{1,15})([kMG]?)", value.strip())
+    if found is None:
+        raise ValueError("a number of octets is needed, such as 500000, 500k, 256M or 2G")
+    return int(found[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[2]]
 
 
 def _flag(value: str) -> bool:
@@ -175,6 +186,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("JMAP_CORS_ORIGINS", _list, "*", "origins that may call from a browser, comma separated"),
     Setting("JMAP_TRUSTED_PROXIES", _networks, "", "addresses or networks whose X-Forwarded-* are believed"),
     Setting("JMAP_LOG_FORMAT", _log_format, "text", "lines of the log: text, or json (an object in each)"),
+    Setting("JMAP_ACCOUNT_DISK", _octets, "256M", "octets of cached bodies that an account keeps (k, M, G)"),
+    Setting("JMAP_ACCOUNT_BANDWIDTH", _octets, "0", "octets a second of an account's background sync; 0 = no limit"),
     Setting("JMAP_DEBUG", _flag, "", "debug logging"),
 )
 _OWN = frozenset(setting.env for setting in SETTINGS)

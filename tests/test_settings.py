@@ -20,6 +20,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (settings.jmap_port, settings.mgmt_port, settings.mgmt_host) == (9000, 8080, "127.0.0.1")
     assert (settings.idle_timeout, settings.sync_interval, settings.cors_origins) == (300, 30, ("*",))
     assert settings.baseurl == "http://localhost:9000"
+    assert (settings.account_disk, settings.account_bandwidth) == (256_000_000, 0)
 
 
 def test_a_flag_wins_over_the_environment() -> None:
@@ -34,11 +35,19 @@ def test_an_idle_timeout_of_zero_stays_zero() -> None:
     ("name", "value"),
     [("JMAP_PORT", "99999"), ("JMAP_PORT", "x"), ("JMAP_SECRET_KEY", "abc"), ("BASEURL", "ftp://x"),
      ("JMAP_TRUSTED_PROXIES", "not-a-network"), ("JMAP_IDLE_TIMEOUT", "-1"),
-     ("JMAP_SYNC_INTERVAL", "0")],
+     ("JMAP_SYNC_INTERVAL", "0"), ("JMAP_ACCOUNT_DISK", "much"), ("JMAP_ACCOUNT_BANDWIDTH", "1.5M")],
 )  # fmt: skip
 def test_a_bad_value_is_one_line_naming_the_setting(name: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"^{name}[^\n]*$"):
         load({name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"), [("500", 500), ("500k", 500_000), ("256M", 256_000_000), ("2G", 2 * 10**9)]
+)
+def test_octets_may_be_told_in_thousands(text: str, octets: int) -> None:
+    settings = load({"JMAP_ACCOUNT_DISK": text, "JMAP_ACCOUNT_BANDWIDTH": text})
+    assert settings.account_disk == settings.account_bandwidth == octets
 
 
 def test_a_bad_secret_is_not_shown() -> None:

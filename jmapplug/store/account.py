@@ -35,7 +35,7 @@ CREATE TABLE store_day (day INTEGER PRIMARY KEY, modseq INTEGER NOT NULL);
 """
 DAY = 86_400
 TOMBSTONE_DAYS = 30
-BLOB_BUDGET = 256 * 1024 * 1024
+BLOB_BUDGET = 256_000_000
 ROOM = 8 * 1024 * 1024
 """Octets of the disk that are left to what is under way: nothing new is begun on less."""
 RESTORE_JUMP = 1_000_000
@@ -283,7 +283,11 @@ class Store:
         return gone
 
     def rest(self) -> None:
-        """A time without work begins: give the memory back that only makes the next statement a little faster."""
+        """A time without work begins: give back the memory that only makes the next statement a little faster, and
+
+        the room of cached parts that were too much and too fresh to go at once.
+        """
+        self.blobs.trim()
         for database in (self.cache, self.own):
             database.shrink()
 

@@ -9,10 +9,15 @@ import hashlib
 import os
 import re
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import gevent
 import msgspec
 
+FRESH = 5.0
+"""Seconds after its last use for which a part is never removed: who was told of it may be about to open it."""
 _UPLOAD = re.compile(r"f-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 
 
@@ -27,20 +32,27 @@ class BlobRef(msgspec.Struct, frozen=True):
 
 
 class BlobFiles:
-    """``parts/`` is a cache of at most ``budget_bytes`` (least recently used files go first), ``uploads/`` is not."""
+    """``parts/`` is a cache of at most ``budget_bytes`` (least recently used files go first), ``uploads/`` is not.
 
-    def __init__(self, folder: Path, budget_bytes: int) -> None:
+    What is larger than the budget is served all the same, and goes as soon as nobody can be about to open it.
+    """
+
+    def __init__(self, folder: Path, budget_bytes: int, clock: Callable[[], float] = time.time) -> None:
         self.parts = Path(folder) / "parts"
         self.uploads = Path(folder) / "uploads"
         self.budget = budget_bytes
+        self._clock = clock
+        self._later: gevent.Greenlet | None = None
         for one in (self.parts, self.uploads):
             one.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self.parts.glob("new-*"):
             left.unlink(missing_ok=True)
         self._total = sum(size for _, size, _ in self._entries())
+        self.trim()
 
     def temporary(self) -> Path:
         """A new empty file in ``parts/`` to write into; then :meth:`keep` it or unlink it."""
+        self.trim()
         handle, name = tempfile.mkstemp(prefix="new-", dir=self.parts)
         os.close(handle)
         return Path(name)
@@ -53,9 +65,24 @@ class BlobFiles:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         written.replace(target)
         self._total += size - old
-        if self._total > self.budget:
-            self.evict(keep=target)
+        self.trim(keep=target)
+        self._trim_later()
         return target
+
+    def _trim_later(self) -> None:
+        """What was too fresh to go is looked at again."""
+        if self._total > self.budget and not self._later:
+            self._later = gevent.spawn_later(FRESH / 2, self._trim_again)
+
+    def _trim_again(self) -> None:
+        self._later = None
+        self.trim()
+        self._trim_later()
+
+    def trim(self, keep: Path | None = None) -> None:
+        """Get below the budget again where it is exceeded."""
+        if self._total > self.budget:
+            self.evict(keep)
 
     def store(self, key: str, data: bytes) -> Path:
         """Keep these octets as the cached part of ``key``."""
@@ -84,10 +111,11 @@ class BlobFiles:
     def evict(self, keep: Path | None = None) -> int:
         """Remove least recently used parts until a tenth of the budget is free again; octets freed."""
         freed, goal = 0, self._total - self.budget * 9 // 10
-        for _, size, path in sorted(self._entries()):
+        fresh = self._clock() - FRESH
+        for used_at, size, path in sorted(self._entries()):
             if freed >= goal:
                 break
-            if path != keep:
+            if path != keep and used_at < fresh:
                 path.unlink(missing_ok=True)
                 freed += size
         self._total -= freed

@@ -220,6 +220,7 @@ class WritingContract(Promises):
         assert set(uids[1:4]) <= set(removed) and scene.upstream.uids(b"INBOX") == [uids[0], uids[4]]
 
     def test_what_another_client_marked_as_deleted_stays(self, scene: Scene) -> None:
+        """Wish 16."""
         ours, theirs = (scene.upstream.append(b"INBOX", message(name)) for name in ("ours", "theirs"))
         scene.upstream.flag(b"INBOX", theirs, "\\Deleted")
         assert ours in scene.source.remove(b"INBOX", scene.validity(), [ours])

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -97,7 +98,7 @@ class Account:
         """Each says whether somebody wants to know of changes at once (``watched``); must not block."""
         self._greenlets: set[Any] = set()
         self._take(record)
-        self.store = Store(self.folder, plugins.schemas, on_change=self.publish)
+        self.store = Store(self.folder, plugins.schemas, on_change=self.publish, blob_budget=settings.account_disk)
         self.services: dict[str, SyncService] = {}
         try:
             for urn, capability in plugins.capabilities.items():
@@ -233,11 +234,7 @@ class Account:
     def close_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            try:
-                holding.keep(self.store, session, self._seal)
-                session.close()
-            except Exception:
-                log.exception("closing the session of %s failed", self.id)
+            _each((partial(holding.keep, self.store, session, self._seal), session.close))
 
     # --- events
 
@@ -284,4 +281,4 @@ def _each(functions: Iterable[Callable[[], None]]) -> None:
         try:
             function()
         except Exception:
-            log.exception("closing a service failed")
+            log.exception("closing a part of an account failed")

@@ -211,6 +211,9 @@ class Line:
         while True:
             self._due.wait()
             self._let_requests_first()
+            if (rest := self._rest()) > 0:
+                gevent.sleep(min(rest, STEP))
+                continue
             try:
                 with self._turn:
                     more = self.service.background()
@@ -230,6 +233,14 @@ class Line:
                 self._due.clear()
             self._on_pass()
             breathe()
+
+    def _rest(self) -> float:
+        """Seconds that background work has to wait for its bandwidth."""
+        rest = getattr(self.service, "rest", None)
+        try:
+            return rest() if rest is not None else 0.0
+        except UpstreamError:  # there is no source: the slice says so
+            return 0.0
 
     def _let_requests_first(self) -> None:
         if self._busy.in_flight:

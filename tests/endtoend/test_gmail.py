@@ -45,6 +45,7 @@ def ids(gm: GmailScene, *paths: tuple[str, ...]) -> dict[str, bool]:
 
 
 def test_a_message_with_three_labels_is_one_email(gm: GmailScene) -> None:
+    """Wish 10."""
     one = labelled(gm, "one", "Work", "Home")
     assert gm.where(one) == {"Inbox", "Work", "Home", "All Mail"}
     assert len(gm.look().emails) == 1
@@ -84,6 +85,7 @@ def test_a_star_given_elsewhere_is_flagged(gm: GmailScene) -> None:
 
 
 def test_a_label_is_added_and_removed(gm: GmailScene) -> None:
+    """Wish 10."""
     one = labelled(gm, "one", "Work")
     inbox, important, work = (gm.box(*path) for path in (INBOX, IMPORTANT, ("Work",)))
     gm.done(update={one: {f"mailboxIds/{important}": True}})
@@ -298,6 +300,7 @@ def test_a_role_that_a_client_gives_to_a_label_destroys_nothing(gm: GmailScene) 
 def test_a_message_is_asked_for_once_however_many_labels_it_has(
     proxy: Proxy, account_name: str, tmp_path: Path
 ) -> None:
+    """Wish 10."""
     server = gmail_server.start(log=tmp_path / "log")
     scene = GmailScene(proxy, server, account_name, "gmail")
     try:

@@ -72,6 +72,7 @@ def in_sent(gm: GmailScene) -> int:
 
 
 def test_one_copy_stays_in_sent_and_its_id_is_the_drafts(gm: GmailScene) -> None:
+    """Wish 24."""
     ours = send(gm, to_sent(gm))
     wait_until(lambda: in_sent(gm) == 1 and len(gm.uids("[Gmail]/All Mail")) == 1, "one copy is left")
     view = gm.agree()

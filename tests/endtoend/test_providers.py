@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,24 @@ def test_a_server_that_throttles_is_left_alone_until_its_time_whoever_asks(
     scene.proxy.settled(scene.account)
     assert set(scene.agree().by_subject()) - set(before.by_subject()) == {"news"}
     assert (status(scene)["error"], status(scene)["next_retry"]) == (None, None)
+
+
+def test_a_limit_at_append_is_told_for_each_draft_and_holds_nothing(scene: Scene, relay: Refusing) -> None:
+    """Wish 12, RFC 5530 §3 LIMIT: it may speak of the folder itself."""
+    scene.append("Inbox", message("one"))
+    before = scene.begin(imapPort=relay.port)
+    relay.refuse = [(" APPEND ", "NO [LIMIT] not so many")]
+    drafts = scene.jmap.mailbox("drafts")
+    new = {f"k{at}": {"mailboxIds": {drafts: True}, "subject": f"draft {at}"} for at in range(3)}
+    failed = scene.jmap.call("Email/set", create=new)["notCreated"]
+    assert {error["type"] for error in failed.values()} == {"rateLimit"} and len(failed) == 3
+    assert relay.met == 1
+    [ident] = before.emails
+    assert scene.jmap.call("Email/set", update={ident: {"keywords/$seen": True}})["updated"] == {ident: None}
+    assert status(scene)["error"] is None
+    relay.refuse = []
+    assert len(scene.jmap.call("Email/set", create=new)["created"]) == 3
+    scene.agree()
 
 
 # --- credentials
@@ -214,3 +233,58 @@ def test_an_alert_is_shown_to_the_operator_and_logged_once(scene: Scene, relay: 
     assert scene.proxy.log.count("server moves") == 1
     session = scene.jmap.send("GET", "/.well-known/jmap")
     assert b"server moves" not in session.body
+
+
+# --- what an account may use
+
+
+def test_background_work_keeps_to_its_bandwidth_while_users_do_not_wait(dovecot: Dovecot, account_name: str) -> None:
+    """JMAP_ACCOUNT_BANDWIDTH."""
+    service = Proxy(JMAP_ACCOUNT_BANDWIDTH="5k")
+    scene = Scene(service, dovecot, account_name, "dovecot")
+    try:
+        body = "\r\n".join(f"line {at} of a long text" for at in range(2_000))
+        scene.append("Inbox", *[message(f"number {at}", body=body) for at in range(60)])
+        client = scene.client = service.add(account_name, dovecot, scene.user)
+        wait_until(lambda: client.call("Email/query", limit=1)["ids"], "a first page")
+        ids = client.call("Email/query", limit=50)["ids"]
+        wanted = {"properties": ["bodyValues"], "fetchTextBodyValues": True}
+        octets = sum(len(str(one)) for one in client.call("Email/get", ids=ids, **wanted)["list"])
+        # At 5,000 octets a second this alone would take minutes; the text index is still at it.
+        assert octets > 2_000_000
+        for _ in range(20):
+            service.sync(account_name)
+        told = service.status(account_name)
+        assert told["unindexed"] and told["error"] is None
+    finally:
+        scene.imap.logout()
+        service.stop()
+
+
+def test_an_accounts_cached_bodies_keep_to_its_disk_and_uploads_stay(dovecot: Dovecot, account_name: str) -> None:
+    """JMAP_ACCOUNT_DISK: what upstream can give again goes, what is larger than everything is served all the same."""
+    service = Proxy(JMAP_ACCOUNT_DISK="100k", JMAP_SYNC_INTERVAL="1")
+    scene = Scene(service, dovecot, account_name, "dovecot")
+    folder = service.folder / "data" / "accounts" / account_name
+    try:
+        body = "\r\n".join(f"line {at} of a long text" for at in range(2_000))
+        scene.append("Inbox", *[message(f"number {at}", body=body) for at in range(10)], message("all", body=body * 5))
+        view = scene.begin()
+        upload = scene.jmap.send("POST", f"/upload/{account_name}", b"x" * 300_000, {"Content-Type": "text/plain"})
+        assert upload.status == 200
+        for ident in view.emails:
+            wanted = {"properties": ["bodyValues"], "fetchTextBodyValues": True}
+            [got] = scene.jmap.call("Email/get", ids=[ident], **wanted)["list"]
+            assert len(got["bodyValues"]["1"]["value"]) > 40_000
+        sync(scene)
+        wait_until(lambda: size(folder / "parts") <= 100_000, "room was made")
+        assert size(folder / "uploads") == 300_000
+        [got] = scene.jmap.call("Email/get", ids=[view.by_subject()["all"]], **wanted)["list"]
+        assert len(got["bodyValues"]["1"]["value"]) > 200_000
+    finally:
+        scene.imap.logout()
+        service.stop()
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

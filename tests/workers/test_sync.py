@@ -168,6 +168,20 @@ def test_background_work_lets_requests_go_first(line, service, busy, run, monkey
     until(lambda: service.log == ["sync", "slice"])
 
 
+def test_background_work_rests_for_its_bandwidth_and_passes_do_not(line, service, run, monkeypatch):
+    monkeypatch.setattr(sync_module, "STEP", 0.001)
+    rests = [60.0]
+    service.rest = lambda: rests[0]
+    service.slices = 2
+    run(line.background)
+    line.sync()
+    line.sync()
+    gevent.sleep(0.01)
+    assert service.log == ["sync", "sync"] and line.unfinished
+    rests[0] = 0.0
+    until(lambda: service.log.count("slice") == 2)
+
+
 def test_an_account_with_work_left_is_unfinished_and_a_failing_one_is_not(line, service, run):
     service.gate.clear()
     pass_ = run(line.sync)

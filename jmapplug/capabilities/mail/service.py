@@ -11,6 +11,7 @@ from gevent.lock import RLock
 
 from jmapplug.backends import Folder
 from jmapplug.capabilities.mail import details, tokens
+from jmapplug.capabilities.mail.allowance import Allowance
 from jmapplug.capabilities.mail.link import Fetcher, settling_folders
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
@@ -74,6 +75,7 @@ class MailService:
         self._boosted = False
         self._unseen: dict[bytes, int | None] = {}
         self._refused = 0
+        self._allowance: Allowance | None = None
         self._closed = False
         if account.store.on_change is None:
             account.store.on_change = account.publish
@@ -122,6 +124,15 @@ class MailService:
 
     def patience(self, interval: float) -> float:
         return self._watching.patience(interval)
+
+    def rest(self) -> float:
+        """See SyncService: seconds that the bandwidth of background work wants."""
+        settings = getattr(self.account, "service_settings", None)
+        if settings is None or not settings.account_bandwidth:
+            return 0.0
+        if self._allowance is None:
+            self._allowance = Allowance(settings.account_bandwidth)
+        return self._allowance.pause(getattr(self.account.mail_source(), "background_in", 0))
 
     def status(self) -> dict[str, Any]:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.

@@ -17,6 +17,7 @@ from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap import smtp_commands as commands
 from jmapplug_imap.protocol import transport
 from jmapplug_imap.protocol.errors import ConnectionBroken, ProtocolError
+from jmapplug_imap.protocol.refusals import advice
 from jmapplug_imap.settings import STARTTLS, TLS
 from jmapplug_imap.smtp_commands import Shape, Stuffing, Unsendable
 from jmapplug_imap.smtp_reply import Replies, Reply
@@ -98,7 +99,8 @@ class SmtpConnection:
             return
         text = _scrubbed(reply.text, username, password)
         if reply.code in _REFUSED:
-            raise AuthenticationError(f"the SMTP server refuses the login: {text}")
+            words = advice(text)
+            raise AuthenticationError(f"the SMTP server refuses the login: {text}" + (f". {words}" if words else ""))
         raise UpstreamError(f"logging in at the SMTP server failed: {text}", temporary=reply.temporary)
 
     def _auth_login(self, username: str, password: str) -> Reply:

@@ -82,6 +82,11 @@ class ImapSource:
         return self._access.pool.bytes_in
 
     @property
+    def background_in(self) -> int:
+        """Octets received by passes and background work."""
+        return self._access.pool.background_in
+
+    @property
     def connections(self) -> int:
         """How many connections are open, watches included."""
         return self._access.pool.open + sum(watch.connected for watch in self._watches)

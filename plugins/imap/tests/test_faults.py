@@ -333,6 +333,7 @@ def test_a_broken_download_leaves_no_half_file(upstream: Upstream, tmp_path: Pat
 
 
 def test_refused_credentials_are_not_tried_again_at_once(upstream: Upstream) -> None:
+    """Wish 12."""
     source = ImapSource(upstream.settings(password="wrong"), upstream.user)
     for _ in range(5):
         with pytest.raises(AuthenticationError):
@@ -342,6 +343,7 @@ def test_refused_credentials_are_not_tried_again_at_once(upstream: Upstream) -> 
 
 
 def test_a_server_that_is_away_is_not_stormed(upstream: Upstream) -> None:
+    """Wish 12."""
     source = upstream.source()
     upstream.through.refuse = [("(?i)LOGIN|AUTHENTICATE", None)]
     for _ in range(20):
@@ -351,6 +353,7 @@ def test_a_server_that_is_away_is_not_stormed(upstream: Upstream) -> None:
 
 
 def test_no_more_than_three_connections_whatever_happens(upstream: Upstream) -> None:
+    """Wish 11."""
     source = upstream.source()
     watch = source.watch(b"INBOX")
     uids = [item.uid for item in source.changes(b"INBOX", None, list).new]
@@ -390,6 +393,7 @@ def test_who_waits_does_not_queue_behind_the_history(upstream: Upstream) -> None
 def test_one_message_that_breaks_its_batch_comes_without_structure_and_the_others_whole(
     upstream: Upstream, answer: str | None
 ) -> None:
+    """Wish 21."""
     uids = [upstream.append(b"INBOX", MIXED) for _ in range(20)]
     bad = uids[7]
     # Refuse every FETCH of BODYSTRUCTURE whose set holds the bad message.

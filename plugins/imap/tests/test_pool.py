@@ -219,6 +219,7 @@ def test_a_rested_connection_is_asked_whether_it_lives() -> None:
 
 
 def test_a_server_that_gives_no_second_connection_is_read_over_the_first() -> None:
+    """Wish 11."""
     maker = Maker()
     lanes = Pool(maker)
     lanes.run(lambda c: None, True)

@@ -9,6 +9,7 @@ from jmapplug_imap import roles
 
 
 def test_at_least_twelve_languages_name_every_important_role() -> None:
+    """Wish 17."""
     for role in ("sent", "drafts", "trash", "junk"):
         assert len(roles.NAMES[role]) >= 12
 
@@ -63,6 +64,7 @@ def test_an_attribute_states_a_role(attributes: list[str], role: str | None) -> 
 
 
 def test_the_servers_word_beats_a_better_name() -> None:
+    """Wish 17."""
     found = roles.assign([(b"Drafts", None, ["Drafts"]), (b"x", "drafts", ["x"])])
     assert found == {b"Drafts": (None, None), b"x": ("drafts", None)}
 
@@ -85,6 +87,7 @@ _ROLE = st.sampled_from([None, None, "trash", "sent", "all"])
 
 @given(st.dictionaries(st.binary(min_size=1, max_size=3), st.tuples(_ROLE, st.lists(_LEVEL, min_size=1, max_size=2))))
 def test_each_role_is_given_at_most_once_whatever_the_order(rows: dict[bytes, tuple[str | None, list[str]]]) -> None:
+    """Wish 17."""
     listed = [(key, role, path) for key, (role, path) in rows.items()]
     found = roles.assign(listed)
     given_roles = [role or hint for role, hint in found.values() if role or hint]

@@ -77,6 +77,7 @@ def server(tmp_path: Path) -> Iterator[SmtpServer]:
 def test_whatever_octet_the_connection_is_cut_at_nothing_wrong_is_told(
     server: SmtpServer, tmp_path: Path, direction: str
 ) -> None:
+    """Wish 25."""
     cutter = Cutter(server.port)
     source = SmtpSource(ImapSettings(smtpHost="127.0.0.1", smtpPort=cutter.port, smtpSSL=0), "ada", TIMEOUTS)
     message = tmp_path / "message"

@@ -65,6 +65,7 @@ def test_status_and_the_servers_id_are_taken_over() -> None:
 
 
 def test_couriers_prefix_is_no_mailbox() -> None:
+    """Wish 18."""
     spaces = Namespaces(personal=(Namespace(b"INBOX.", "."),), shared=(Namespace(b"shared.", "."),))
     found = tree(
         row(b"INBOX", separator="."),
@@ -94,17 +95,20 @@ def test_another_users_special_folders_are_not_ours() -> None:
 
 @pytest.mark.parametrize("separator", ["/", ".", "\\", '"', "^", "|", "-", ",", "&", "x", " "])
 def test_any_separator_splits(separator: str) -> None:
+    """Wish 18."""
     found = tree(row(b"A" + separator.encode() + b"B", separator=separator))
     assert found[b"A" + separator.encode() + b"B"].path == ("A", "B")
 
 
 def test_a_separator_inside_an_encoded_character_does_not_split() -> None:
+    """Wish 18."""
     assert split(b"&AOQ-x,y", b",") == [b"&AOQ-x", b"y"]
     assert split(b"&Jjo,AOQ-,z", b",") == [b"&Jjo,AOQ-", b"z"]
     assert split(b"&AOQ--b", b"-") == [b"&AOQ-", b"b"]
 
 
 def test_without_a_separator_a_name_is_flat_and_takes_no_children() -> None:
+    """Wish 18."""
     found = tree(row(b"a/b.c", separator=None))
     assert found[b"a/b.c"].path == ("a/b.c",) and found[b"a/b.c"].parent is None
     assert not found[b"a/b.c"].rights.may_create_child

@@ -144,7 +144,7 @@ def test_waiting_in_small_steps_does_not_keep_a_watch_silent(upstream: Upstream,
 
 
 def test_a_watch_on_a_connection_that_died_without_a_word_ends_and_begins_anew(upstream: Upstream, how: str) -> None:
-    """Wish 15: packets vanish in both directions, and nobody closes anything."""
+    """Wish 15. Wish 15: packets vanish in both directions, and nobody closes anything."""
     source = impatient(upstream, 0.05, connect=5, read=0.3, command=0.6)
     watch = source.watch(b"INBOX")
     upstream.through.deaf = upstream.through.dumb = True

@@ -303,7 +303,7 @@ def test_two_copies_in_one_folder_move_together(rig: Rig) -> None:
 
 
 def test_without_uidplus_a_foreign_deleted_message_is_never_expunged(tmp_path: Path) -> None:
-    """mail-rules 32: ours stays \\Deleted, and invisible."""
+    """Wish 16, mail-rules 32: ours stays \\Deleted, and invisible."""
     rig = make(tmp_path, Features(id_scheme="emailid", condstore=True))
     foreign = rig.deliver("Foreign", flags=("\\Deleted",))
     rig.deliver("Ours")

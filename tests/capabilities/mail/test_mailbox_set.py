@@ -736,7 +736,7 @@ def test_state_changes_are_published(rig: Rig) -> None:
 
 
 def test_a_missing_trash_is_made_on_first_need(rig: Rig) -> None:
-    """mail-rules 25."""
+    """Wish 17. mail-rules 25."""
     row = ensure_role(rig, "trash")
     box = rig.box("Trash")
     assert (row.id, box["role"], box["isSubscribed"]) == (box["id"], "trash", True)

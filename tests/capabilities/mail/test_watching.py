@@ -63,6 +63,7 @@ def test_how_changes_are_learnt_is_told(rig: Rig) -> None:
 
 
 def test_what_is_not_told_is_looked_at_often_while_somebody_wants_to_know_and_rarely_else(rig: Rig) -> None:
+    """Wish 15."""
     opened(rig)
     rig.watched = True
     often = rig.service.patience(INTERVAL)

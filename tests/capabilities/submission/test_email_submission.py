@@ -356,6 +356,7 @@ def test_at_most_two_connections_at_a_time(rig: Rig) -> None:
 
 
 def test_an_answer_that_is_lost_is_unknown_and_never_sent_again(rig: Rig) -> None:
+    """Wish 25."""
     rig.way.fail["answer"] = UpstreamError("cut", code="unsure")
     made = rig.create()
     assert made["undoStatus"] == "final"

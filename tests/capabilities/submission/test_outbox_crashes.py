@@ -287,6 +287,7 @@ class History:
 def test_no_history_sends_a_message_twice_or_one_that_was_taken_back(
     steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """Wish 25."""
     rig = Rig(tmp_path_factory.mktemp("history") / "a")
     history = History(rig)
     for name, value in steps:

@@ -220,6 +220,7 @@ def test_an_account_whose_smtp_is_wrong_still_reads_mail_and_says_so(
 def test_killed_while_the_server_holds_its_answer_nothing_is_sent_again(
     service: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
 ) -> None:
+    """Wish 25."""
     ada = Person(service, dovecot, smtp, account_name)
     answers: list[Any] = []
 
