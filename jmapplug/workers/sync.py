@@ -27,6 +27,10 @@ CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
 STEP = 10.0
 """Seconds between two questions how long a service wants to wait."""
+REST_AFTER, CALM = 5.0, 1.0
+"""Seconds after work until memory is given back, and those without a request before it: who comes again soon would have
+to take it anew (and read SQLite's pages again).
+"""
 
 
 class Busy(Protocol):
@@ -34,6 +38,8 @@ class Busy(Protocol):
 
     in_flight: int
     calm: Event
+    last_used: float
+    """When the last request ended (time.monotonic)."""
 
 
 def pause_after(failures: int, refused: bool) -> float:
@@ -232,13 +238,14 @@ class SyncLoop:
         self._report = report
         self._offers = offers
         self._facts = facts
+        self._busy = busy
         self._news = Event()
+        self._worked = Event()
         self._greenlets: list[Any] = []
-        self._trimmed = False
         self.lines = {urn: Line(service, busy, interval, self._passed, refresh) for urn, service in services.items()}
 
     def start(self) -> None:
-        self._greenlets.append(gevent.spawn(self._reports))
+        self._greenlets += [gevent.spawn(self._reports), gevent.spawn(self._rests)]
         for line in self.lines.values():
             self._greenlets += [gevent.spawn(line.run), gevent.spawn(line.background)]
 
@@ -298,11 +305,7 @@ class SyncLoop:
 
     def _passed(self) -> None:
         self._news.set()
-        if self.unfinished:
-            self._trimmed = False
-        elif not self._trimmed:
-            self._trimmed = True
-            trim_memory()
+        self._worked.set()
 
     def _reports(self) -> None:
         while True:
@@ -321,6 +324,25 @@ class SyncLoop:
             log.info("no report: %s", error)
         except Exception:
             log.exception("no report")
+
+    def _rests(self) -> None:
+        """Forever: some time after work, when nobody is there, give back the memory that only makes work faster."""
+        while True:
+            self._worked.wait()
+            gevent.sleep(REST_AFTER)
+            while self.unfinished or self._busy.in_flight or time.monotonic() - self._busy.last_used < CALM:
+                gevent.sleep(CALM)
+            self._worked.clear()
+            try:
+                for line in self.lines.values():
+                    getattr(line.service, "rest", _nothing)()
+            except Exception:
+                log.exception("no rest")
+            trim_memory()
+
+
+def _nothing() -> None:
+    pass
 
 
 def trim_memory() -> None:

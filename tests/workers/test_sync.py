@@ -16,6 +16,7 @@ class Busy:
         self.in_flight = 0
         self.calm = Event()
         self.calm.set()
+        self.last_used = 0.0
 
 
 class Service:
@@ -242,6 +243,28 @@ def test_a_service_that_knows_how_long_to_wait_is_asked_again_at_every_step(serv
     assert service.log == ["setup", "sync"] and set(asked) == {30} and max(steps) <= 0.01
     patience[0] = 0.02
     until(lambda: len(service.log) > 2)
+
+
+def test_memory_is_given_back_once_after_work_and_when_nobody_is_there(service, busy, run, monkeypatch):
+    monkeypatch.setattr(sync_module, "REST_AFTER", 0.01)
+    monkeypatch.setattr(sync_module, "CALM", 0.01)
+    rests, trims = [], []
+    monkeypatch.setattr(sync_module, "trim_memory", lambda: trims.append(len(service.log)))
+    service.rest = lambda: rests.append(len(service.log))
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
+    run(loop.lines["urn"].background, loop._rests)
+    busy.in_flight = 1
+    for _ in range(3):
+        loop.sync()
+        gevent.sleep(0.03)
+    assert not rests
+    busy.in_flight = 0
+    until(lambda: trims)
+    gevent.sleep(0.05)
+    assert len(rests) == len(trims) == 1
+    loop.sync()
+    until(lambda: len(trims) == 2)
+    assert rests == trims
 
 
 def test_status_says_when_the_next_try_is(service, busy, run):

@@ -107,10 +107,7 @@ class MailService:
                 return True
             self._boost(False)
             self.account.store.announce()
-            if self._upkeep_slice() or any(one(self.account) for one in self._slices):
-                return True
-            self._rest()
-            return False
+            return self._upkeep_slice() or any(one(self.account) for one in self._slices)
 
     def wait(self, timeout: float) -> bool:
         """Wait for a change that upstream tells of; True when a pass is due. Raises UpstreamError."""
@@ -118,6 +115,12 @@ class MailService:
 
     def patience(self, interval: float) -> float:
         return self._watching.patience(interval)
+
+    def rest(self) -> None:
+        """What only makes work faster goes (``hookspecs.SyncService``)."""
+        details.forget()
+        tokens.fold.cache_clear()
+        self.account.store.rest()
 
     def status(self) -> dict[str, Any]:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
@@ -201,12 +204,6 @@ class MailService:
         self._history = {}
         self._phase = "idle"
         return False
-
-    def _rest(self) -> None:
-        """Nothing is left to do: what only makes mass work faster goes."""
-        details.forget()
-        tokens.fold.cache_clear()
-        self.account.store.rest()
 
     def _boost(self, on: bool) -> None:
         if on != self._boosted:
