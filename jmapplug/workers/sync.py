@@ -16,6 +16,7 @@ from gevent.lock import RLock
 from jmapplug.errors import AuthenticationError, JmapplugError, StorageError, UpstreamError
 from jmapplug.hookspecs import SyncService
 from jmapplug.store.pace import breathe
+from jmapplug.workers.words import in_words
 
 log = logging.getLogger("jmapplug.workers")
 
@@ -28,6 +29,10 @@ CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
 STEP = 10.0
 """Seconds between two questions how long a service wants to wait."""
+REST_AFTER, CALM = 5.0, 1.0
+"""Seconds after work until memory is given back, and those without a request before it: who comes again soon would have
+to take it anew (and read SQLite's pages again).
+"""
 
 
 COUNTED = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed")
@@ -41,6 +46,8 @@ class Busy(Protocol):
 
     in_flight: int
     calm: Event
+    last_used: float
+    """When the last request ended (time.monotonic)."""
 
 
 def background_pause(error: Exception, failures: int) -> float:
@@ -53,27 +60,6 @@ def pause_after(failures: int, refused: bool) -> float:
     """Seconds until the next try after so many failures in a row; ``refused``: the credentials are not taken."""
     pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE)
     return max(pause, REFUSED_PAUSE) if refused else pause
-
-
-WORDS = {
-    "unavailable": "The mail server is not available for the moment",
-    "inuse": "The mail server says that the mailbox is in use elsewhere",
-    "limit": "The mail server allows us no more for the moment",
-    "throttled": "The mail server wants fewer requests or connections for a while",
-    "overquota": "The mailbox is full",
-    "contactadmin": "The mail server wants its administrator to be asked",
-}
-"""RFC 5530 code ("throttled" is ours) → what an operator reads before the server's own words."""
-
-
-def in_words(error: UpstreamError | StorageError) -> str:
-    """What an operator reads of a failed pass."""
-    if isinstance(error, StorageError):
-        return f"{error}: nothing is synchronised until that is mended"
-    if isinstance(error, AuthenticationError):
-        return f"The mail server does not take the stored user name and password: {error}"
-    words = WORDS.get((error.code or "").lower())
-    return f"{words}: {error}" if words else str(error)
 
 
 class Line:
@@ -236,9 +222,9 @@ class Line:
 
     def _rest(self) -> float:
         """Seconds that background work has to wait for its bandwidth."""
-        rest = getattr(self.service, "rest", None)
+        pace = getattr(self.service, "pace", None)
         try:
-            return rest() if rest is not None else 0.0
+            return pace() if pace is not None else 0.0
         except UpstreamError:  # there is no source: the slice says so
             return 0.0
 
@@ -271,15 +257,16 @@ class SyncLoop:
         self._offers = offers
         self._facts = facts
         self._held = held
+        self._busy = busy
         self.begun = Event()
         """Set when the first pass has ended, one way or the other."""
         self._news = Event()
+        self._worked = Event()
         self._greenlets: list[Any] = []
-        self._trimmed = False
         self.lines = {urn: Line(service, busy, interval, self._passed, refresh) for urn, service in services.items()}
 
     def start(self) -> None:
-        self._greenlets.append(gevent.spawn(self._reports))
+        self._greenlets += [gevent.spawn(self._reports), gevent.spawn(self._rests)]
         for line in self.lines.values():
             self._greenlets += [gevent.spawn(line.run), gevent.spawn(line.background)]
 
@@ -342,11 +329,7 @@ class SyncLoop:
     def _passed(self) -> None:
         self.begun.set()
         self._news.set()
-        if self.unfinished:
-            self._trimmed = False
-        elif not self._trimmed:
-            self._trimmed = True
-            trim_memory()
+        self._worked.set()
 
     def _reports(self) -> None:
         while True:
@@ -365,6 +348,25 @@ class SyncLoop:
             log.info("no report: %s", error)
         except Exception:
             log.exception("no report")
+
+    def _rests(self) -> None:
+        """Forever: some time after work, when nobody is there, give back the memory that only makes work faster."""
+        while True:
+            self._worked.wait()
+            gevent.sleep(REST_AFTER)
+            while self.unfinished or self._busy.in_flight or time.monotonic() - self._busy.last_used < CALM:
+                gevent.sleep(CALM)
+            self._worked.clear()
+            try:
+                for line in self.lines.values():
+                    getattr(line.service, "rest", _nothing)()
+            except Exception:
+                log.exception("no rest")
+            trim_memory()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _phase(each: Iterable[dict[str, Any]], *, failed: bool) -> str:

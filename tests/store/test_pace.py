@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gevent
+import pytest
 from gevent import socket
 
 from jmapplug.store import pace
@@ -39,3 +40,17 @@ def test_background_work_goes_on_even_where_it_is_never_quiet() -> None:
     pace.give_way()
     assert pace.in_company()
     noisy.kill()
+
+
+def test_a_request_has_its_first_moments_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    given: list[float] = []
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(pace, "give_way", lambda: given.append(now[0]))
+    pace.turn()
+    now[0] += pace.SLICE / 2
+    pace.breathe()
+    assert not given
+    now[0] += pace.SLICE
+    pace.breathe()
+    assert given == [now[0]]

@@ -8,7 +8,8 @@ from gevent.event import Event
 
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug.workers import sync as sync_module
-from jmapplug.workers.sync import Line, SyncLoop, in_words, pause_after
+from jmapplug.workers.sync import Line, SyncLoop, pause_after
+from jmapplug.workers.words import in_words
 
 
 class Busy:
@@ -16,6 +17,7 @@ class Busy:
         self.in_flight = 0
         self.calm = Event()
         self.calm.set()
+        self.last_used = 0.0
 
 
 class Service:
@@ -171,7 +173,7 @@ def test_background_work_lets_requests_go_first(line, service, busy, run, monkey
 def test_background_work_rests_for_its_bandwidth_and_passes_do_not(line, service, run, monkeypatch):
     monkeypatch.setattr(sync_module, "STEP", 0.001)
     rests = [60.0]
-    service.rest = lambda: rests[0]
+    service.pace = lambda: rests[0]
     service.slices = 2
     run(line.background)
     line.sync()
@@ -294,6 +296,28 @@ def test_a_service_that_knows_how_long_to_wait_is_asked_again_at_every_step(serv
     assert service.log == ["setup", "sync"] and set(asked) == {30} and max(steps) <= 0.01
     patience[0] = 0.02
     until(lambda: len(service.log) > 2)
+
+
+def test_memory_is_given_back_once_after_work_and_when_nobody_is_there(service, busy, run, monkeypatch):
+    monkeypatch.setattr(sync_module, "REST_AFTER", 0.01)
+    monkeypatch.setattr(sync_module, "CALM", 0.01)
+    rests, trims = [], []
+    monkeypatch.setattr(sync_module, "trim_memory", lambda: trims.append(len(service.log)))
+    service.rest = lambda: rests.append(len(service.log))
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
+    run(loop.lines["urn"].background, loop._rests)
+    busy.in_flight = 1
+    for _ in range(3):
+        loop.sync()
+        gevent.sleep(0.03)
+    assert not rests
+    busy.in_flight = 0
+    until(lambda: trims)
+    gevent.sleep(0.05)
+    assert len(rests) == len(trims) == 1
+    loop.sync()
+    until(lambda: len(trims) == 2)
+    assert rests == trims
 
 
 def test_status_says_when_the_next_try_is(service, busy, run):

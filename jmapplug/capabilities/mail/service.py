@@ -113,10 +113,7 @@ class MailService:
                 return True
             self._boost(False)
             self.account.store.announce()
-            if self._upkeep_slice() or any(one(self.account) for one in self._slices):
-                return True
-            self._rest()
-            return False
+            return self._upkeep_slice() or any(one(self.account) for one in self._slices)
 
     def wait(self, timeout: float) -> bool:
         """Wait for a change that upstream tells of; True when a pass is due. Raises UpstreamError."""
@@ -125,7 +122,7 @@ class MailService:
     def patience(self, interval: float) -> float:
         return self._watching.patience(interval)
 
-    def rest(self) -> float:
+    def pace(self) -> float:
         """See SyncService: seconds that the bandwidth of background work wants."""
         settings = getattr(self.account, "service_settings", None)
         if settings is None or not settings.account_bandwidth:
@@ -133,6 +130,12 @@ class MailService:
         if self._allowance is None:
             self._allowance = Allowance(settings.account_bandwidth)
         return self._allowance.pause(getattr(self.account.mail_source(), "background_in", 0))
+
+    def rest(self) -> None:
+        """What only makes work faster goes (``hookspecs.SyncService``)."""
+        details.forget()
+        tokens.fold.cache_clear()
+        self.account.store.rest()
 
     def status(self) -> dict[str, Any]:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
@@ -227,12 +230,6 @@ class MailService:
         self._history = {}
         self._phase = "idle"
         return False
-
-    def _rest(self) -> None:
-        """Nothing is left to do: what only makes mass work faster goes."""
-        details.forget()
-        tokens.fold.cache_clear()
-        self.account.store.rest()
 
     def _boost(self, on: bool) -> None:
         if on != self._boosted:

@@ -72,7 +72,11 @@ def _bind(store: Store, boxes: Mapping[int, Row], effects: Effects, new: Iterabl
             come.append((copy.mid, validity, copy.uid, copy.eid))
             if boxes[copy.mid].uidvalidity is None:
                 fresh[copy.mid] = validity
-    gone = [(mid, validity, uid) for mid, uid in effects.gone if (validity := boxes[mid].uidvalidity) is not None]
+    gone = [
+        (mid, validity, uids)
+        for mid, uids in grouped(effects.gone).items()
+        if (validity := boxes[mid].uidvalidity) is not None
+    ]
     if come or gone:
         sql.rebind(store.own, come, gone)
     for mid, validity in fresh.items():

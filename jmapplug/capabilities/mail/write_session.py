@@ -263,7 +263,7 @@ class WriteSession:
             also=also,
         )
         self._unknown |= bool(effects.unknown)
-        if effects.validity:
+        if any(self.boxes[mid].uidvalidity != validity for mid, validity in effects.validity.items()):
             self.reload()
 
     def keep(self, keywords: Iterable[tuple[int, Collection[str]]]) -> None:

@@ -252,19 +252,21 @@ def bind(
     own.write(work)
 
 
-def rebind(own: Database, new: Iterable[tuple[int, int, int, int]], gone: Iterable[tuple[int, int, int]]) -> None:
-    """Copies that came, rows (mid, uidvalidity, uid, eid), and copies that went (mid, uidvalidity, uid), at once."""
+def rebind(
+    own: Database, new: Iterable[tuple[int, int, int, int]], gone: Iterable[tuple[int, int, Sequence[int]]]
+) -> None:
+    """Copies that came, rows (mid, uidvalidity, uid, eid), and copies that went, (mid, uidvalidity, UIDs), at once."""
+    rows = [(mid, validity, listed(uids)) for mid, validity, uids in gone]
 
     def work(txn: Txn) -> None:
         txn.executemany("INSERT OR REPLACE INTO mail_binding (mid, uidvalidity, uid, eid) VALUES (?, ?, ?, ?)", new)
-        txn.executemany("DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid = ?", gone)
+        txn.executemany(f"DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid {_IN}", rows)  # noqa: S608
 
     own.write(work)
 
 
 def unbind(own: Database, mid: int, validity: int, uids: Sequence[int]) -> None:
-    sql = f"DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid {_IN}"  # noqa: S608
-    own.write(lambda txn: txn.execute(sql, (mid, validity, listed(uids))))
+    rebind(own, [], [(mid, validity, uids)])
 
 
 def unbind_some(own: Database, mid: int, limit: int, keep_validity: int | None = None) -> int:

@@ -26,6 +26,7 @@ from jmapplug_imap.protocol import (
     Search,
     Streamed,
     Vanished,
+    channel,
     transport,
 )
 
@@ -480,6 +481,36 @@ def test_pipelined_commands_go_out_together_and_may_end_in_any_order(serve):
     assert isinstance(second, CommandNo) and second.code == "nonexistent"
     assert isinstance(third, CommandBad)
     assert connection.round_trips == before + 1
+
+
+ROWS = [b"* %d FETCH (UID %d MODSEQ (7) FLAGS (\\Seen))\r\n" % (n, n + 100) for n in range(1, 31)]
+ODD = [b"* 3 EXISTS\r\n", b'* 9 FETCH (FLAGS ("\\Seen") UID 109)\r\n', b"* 8 FETCH (FLAGS (x))\r\n"]
+
+
+@pytest.mark.parametrize("more", [[], ODD], ids=["alike", "mixed"])
+def test_rows_that_are_alike_are_read_together_and_say_the_same(serve, monkeypatch, more):
+    """Two commands in one write, their rows cut in the middle of the octets."""
+    lines = [*ROWS[:20], *more, *ROWS[20:]]
+
+    def script(peer):
+        peer.login()
+        for _ in range(2):
+            first, second = peer.expect("UID STORE .*"), peer.expect("UID STORE .*")
+            octets = b"".join(lines) + first + b" OK\r\n" + b"".join(ROWS[:3]) + second + b" OK\r\n"
+            peer.send(octets[:1000])
+            peer.send(octets[1000:])
+
+    connection = serve(script).open()
+    connection.login(ANNA)
+    parsed = []
+    parse = channel.parse
+    monkeypatch.setattr(channel, "parse", lambda frame: parsed.append(frame) or parse(frame))
+    commands = [["UID STORE", "101:130", "+FLAGS", ["\\Seen"]], ["UID STORE", "101:103", "-FLAGS", ["x"]]]
+    slow, count = connection.pipeline(commands), len(parsed)
+    quick = connection.pipeline(commands, alike=True)
+    assert [each.untagged for each in quick] == [each.untagged for each in slow]
+    assert len(slow[0].untagged) == len(lines) and len(slow[1].untagged) == 3
+    assert len(parsed) - count <= 8 + len(more)
 
 
 def test_an_answer_before_its_turn_goes_to_the_command_that_asked(serve):
