@@ -98,13 +98,13 @@ class Fetcher:
         """Get the details of these copies and make their Emails; how many copies were settled.
 
         What is gone upstream stays pending: the next pass sees it vanish. So does all of a folder that a write of ours
-        renames or destroys meanwhile. Raises UpstreamError.
+        renames or destroys meanwhile, or that its owner stops sharing. Raises UpstreamError.
         """
         self._tree_read = self._writes.tree_changes
         try:
             return self._fetch(box, uids, background)
-        except UpstreamError:
-            if not self._is_elsewhere(box):
+        except UpstreamError as error:
+            if error.code != "noperm" and not self._is_elsewhere(box):
                 raise
             return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jmapplug.backends import Changes, Folder, MailSource, SyncPoint
 from jmapplug.capabilities.mail import plan
+from jmapplug.capabilities.mail.folders import rights_of
 from jmapplug.capabilities.mail.link import Fetcher, settling_folders
 from jmapplug.capabilities.mail.mailbox_listing import read_listing
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
@@ -15,7 +16,10 @@ from jmapplug.store.account import Store
 
 
 class Moved(Exception):
-    """A write of ours renamed or destroyed this very folder while it was read: the next pass reads it."""
+    """A write of ours renamed or destroyed this very folder while it was read, or its owner stopped sharing it.
+
+    The next pass knows more.
+    """
 
 
 class PassFolders:
@@ -27,6 +31,7 @@ class PassFolders:
         self.fetcher = fetcher
         self.rows: dict[int, Row] = {}
         self._listing: list[Folder] = []
+        self._given: dict[bytes, int] = {}
         self._by_key: dict[bytes, int] = {}
         self._writes = writes_of(store)
         self._tree = self._writes.tree_changes
@@ -35,7 +40,9 @@ class PassFolders:
     def boxes(self) -> list[Row]:
         """Make Mailboxes of the listing; those that are gone (their Emails are still in sight)."""
         listing, mids = read_listing(self.store, self.source)
-        self._listing = plan.order([folder for folder in listing if folder.selectable and folder.exists])
+        readable = [one for one in listing if one.selectable and one.exists and one.rights.may_read_items]
+        self._listing = plan.order(readable)
+        self._given = {one.key: rights_of(one, one.role == "inbox") for one in readable}
         self._load_rows()
         there = set(mids.values())
         return [row for row in self.rows.values() if row.mid not in there]
@@ -61,7 +68,7 @@ class PassFolders:
         try:
             changes = self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
         except UpstreamError as error:
-            if tree != self._writes.tree_settled():
+            if error.code == "noperm" or tree != self._writes.tree_settled():
                 raise Moved from error
             raise
         if tree != self._writes.tree_settled():

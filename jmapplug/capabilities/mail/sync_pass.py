@@ -68,9 +68,10 @@ class Pass(PassFolders):
 
     def _run(self) -> None:
         gone = self.boxes()
-        shut = [row for row in self.rows.values() if not row.selectable and row.uidvalidity is not None]
+        shut = [row for row in self.rows.values() if not row.rights & boxes_plan.MAY_READ and row.uidvalidity]
         for row in shut:
-            # Deleted above its children (RFC 9051 §6.3.5): the Mailbox stays, its messages are gone.
+            # Deleted above its children (RFC 9051 §6.3.5), or its owner lets us read it no more (RFC 4314): the Mailbox
+            # stays, its messages are gone.
             self._going[row.mid] = [*sql.known_uids(self.store, row.mid), *sql.ghosts(self.store, row.mid)]
         self._read_changed(self._listing)
         self._arrive()
@@ -104,6 +105,7 @@ class Pass(PassFolders):
             if row is None or row.mid in self._points:
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
+            full = full or boxes_plan.is_withheld(folder, row.rights)
             if full or plan.is_changed(folder, row.known):
                 with suppress(Moved):
                     self._read(row, full)
@@ -167,7 +169,8 @@ class Pass(PassFolders):
         marks = boxes_plan.READ_ONLY if changes.read_only else 0
         marks |= 0 if changes.permanent_flags else boxes_plan.NO_FLAGS
         if row.rights & (boxes_plan.READ_ONLY | boxes_plan.NO_FLAGS) != marks:
-            self.store.commit(lambda change: boxes_sql.mark_selected(change, row.mid, marks), announce=False)
+            given = self._given.get(row.key, row.rights)
+            self.store.commit(lambda change: boxes_sql.mark_selected(change, row.mid, marks, given), announce=False)
 
     def _check_restored(self, row: Row, validity: int, uidnext: int) -> None:
         """The cache was lost, and UIDNEXT is smaller than ever known: old bindings mean nothing (mail-rules 22)."""

@@ -53,6 +53,8 @@ class Access:
         """Those of the last connection, in upper case."""
         self.uses: dict[str, bytes] = {}
         """JMAP role → key of the folder of which the last listing stated it."""
+        self.rights: dict[bytes, str] = {}
+        """MYRIGHTS of each folder as the last listing knew them; none where the server keeps no ACL."""
         self.notify_after = 0.0
         """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
         self.notify_breaks = 0

@@ -162,14 +162,17 @@ def _update(change: Change, mid: int, props: tuple[Any, ...]) -> None:
     change.touch("Mailbox")
 
 
-def mark_selected(change: Change, mid: int, marks: int) -> None:
-    """Remember what SELECT said of a folder (READ_ONLY, NO_FLAGS); writes only what differs."""
+def mark_selected(change: Change, mid: int, marks: int, given: int) -> None:
+    """Remember what SELECT said of a folder (READ_ONLY, NO_FLAGS); writes only what differs.
+
+    ``given``: its rights without that.
+    """
     bits = change.txn.value("SELECT rights FROM mailbox WHERE mid = ? AND deleted = 0", (mid,))
     if bits is None or bits & _MARKS == marks:
         return
     change.txn.execute(
         "UPDATE mailbox SET rights = ?, modseq = ?, props_modseq = ? WHERE mid = ?",
-        (selected_rights(bits, marks), change.modseq, change.modseq, mid),
+        (selected_rights(given, marks), change.modseq, change.modseq, mid),
     )
     change.touch("Mailbox")
 
