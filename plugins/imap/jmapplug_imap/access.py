@@ -16,7 +16,7 @@ from jmapplug_imap.pool import Pool
 from jmapplug_imap.protocol.commands import Mailbox
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
-from jmapplug_imap.protocol.responses import MailboxStatus
+from jmapplug_imap.protocol.responses import MailboxStatus, MyRights
 from jmapplug_imap.protocol.selecting import Selected
 
 T = TypeVar("T")
@@ -170,7 +170,18 @@ class Access:
                 to_wire(connection, key), read_only=read_only, condstore=connection.has("CONDSTORE"), qresync=qresync
             )
         except CommandNo as error:
-            raise FolderRefused(str(error), code=error.code, temporary=error.temporary) from error
+            code = error.code or self._why_refused(connection, key)
+            raise FolderRefused(str(error), code=code, temporary=error.temporary) from error
+
+    def _why_refused(self, connection: Connection, key: bytes) -> str | None:
+        """Cyrus gives no code (RFC 5530) where the right "r" is missing."""
+        if not connection.has("ACL"):
+            return None
+        try:
+            rows = connection.command("MYRIGHTS", Mailbox(to_wire(connection, key))).of(MyRights)
+        except CommandNo:
+            return None
+        return "noperm" if rows and "r" not in rows[-1].rights else None
 
     def _prepared(self, connect: Callable[[], Connection]) -> Connection:
         try:

@@ -96,7 +96,7 @@ class FolderLister:
         lsub = None if self._list_tells_subscriptions(connection) else _names(connection, listed)
         status = _statuses(connection, results)
         names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]
-        status |= self._second(connection, names, status)
+        status |= self._second(connection, names, status, results)
         self._access.rights = {key: letters for key, (_, letters) in self._rights.items()}
         prefixes = self._prefixes or Prefixes()
         found = build(Listing(tuple(rows), status, prefixes, lsub, self._access.rights), level_text)
@@ -190,7 +190,11 @@ class FolderLister:
     # --- the second write
 
     def _second(
-        self, connection: Connection, keys: Sequence[bytes], known: dict[bytes, MailboxStatus]
+        self,
+        connection: Connection,
+        keys: Sequence[bytes],
+        known: dict[bytes, MailboxStatus],
+        listing: Sequence[Result],
     ) -> dict[bytes, MailboxStatus]:
         commands: list[Command] = []
         if not self._list_tells_status(connection):
@@ -207,7 +211,7 @@ class FolderLister:
             outcomes = connection.pipeline(commands[start : start + PIECE])
             # A refusal concerns one folder (just deleted, or not ours to read): it has no status then.
             results += [outcome for outcome in outcomes if isinstance(outcome, Result)]
-        self._learn_rights(connection, results)
+        self._learn_rights(connection, (*listing, *results))
         return _statuses(connection, results)
 
     def _rights_due(self, keys: Sequence[bytes]) -> list[bytes]:
