@@ -76,6 +76,10 @@ class MemorySource(MemoryWriting):
         self.batch = 100
 
     @property
+    def identity(self) -> str:
+        return self.server.identity
+
+    @property
     def features(self) -> Features:
         return self.server.features
 

@@ -33,6 +33,7 @@ class PassFolders:
         self._listing: list[Folder] = []
         self._given: dict[bytes, int] = {}
         self._by_key: dict[bytes, int] = {}
+        self._leaving: set[int] = set()
         self._writes = writes_of(store)
         self._tree = self._writes.tree_changes
         self._marks: dict[int, int] = {}
@@ -43,15 +44,16 @@ class PassFolders:
         readable = [one for one in listing if one.selectable and one.exists and one.rights.may_read_items]
         self._listing = plan.order(readable)
         self._given = {one.key: rights_of(one, one.role == "inbox") for one in readable}
+        self._leaving = {row.mid for row in boxes_sql.rows(self.store)} - set(mids.values())
         self._load_rows()
-        there = set(mids.values())
-        return [row for row in self.rows.values() if row.mid not in there]
+        return [row for row in self.rows.values() if row.mid in self._leaving]
 
     def _load_rows(self) -> None:
         rows = boxes_sql.rows(self.store)
         # A Mailbox that a write of ours destroyed meanwhile stays known to this pass: there is nothing left in it.
         self.rows |= {row.mid: row for row in rows}
-        self._by_key = {row.key: row.mid for row in rows}
+        # One that is gone may have the name that another has now.
+        self._by_key = {row.key: row.mid for row in rows if row.mid not in self._leaving}
         self._tree = self._writes.tree_changes
         self.fetcher.folders = settling_folders(self.store, rows)
 

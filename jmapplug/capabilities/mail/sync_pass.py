@@ -68,7 +68,8 @@ class Pass(PassFolders):
 
     def _run(self) -> None:
         gone = self.boxes()
-        shut = [row for row in self.rows.values() if not row.rights & boxes_plan.MAY_READ and row.uidvalidity]
+        closed = (row for row in self.rows.values() if not row.rights & boxes_plan.MAY_READ)
+        shut = [row for row in closed if row.uidvalidity or row.moved]
         for row in shut:
             # Deleted above its children (RFC 9051 §6.3.5), or its owner lets us read it no more (RFC 4314): the Mailbox
             # stays, its messages are gone.
@@ -245,9 +246,13 @@ class Pass(PassFolders):
     # --- arriving --------------------------------------------------------------------------------------------------
 
     def _arrive(self) -> None:
-        """Details of the newest of each folder read; all of those whose UIDs were made anew."""
+        """Details of the newest of each folder read; all of those whose UIDs were made anew.
+
+        After a move to another server that is all: an Email may lie in another folder there.
+        """
+        moved = bool(self._reset) and any(row.moved for row in self.rows.values())
         for mid in list(self._points):
-            if mid in self._reset:
+            if moved or mid in self._reset:
                 self._fetch_all(mid)
             else:
                 self._fetch_newest(mid, NEWEST if mid in self._first else LIVE)

@@ -15,6 +15,7 @@ from jmapplug.capabilities.mail.link import settling_folders
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.capabilities.mail.write_labels import Labels, plan_label_destroy, plan_labels
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, flags_of, plan_destroy, plan_update
 from jmapplug.capabilities.mail.write_run import Effects, Runner
@@ -74,7 +75,7 @@ class WriteSession:
         self._writes.lock.acquire()
         try:
             try:
-                self.source: MailSource = self.account.mail_source()
+                self.source: MailSource = mail_source(self.account)
                 self.can_move = self.source.features.move
                 self._views = self.source.views() if self.source.features.labels else None
                 self.reload()
