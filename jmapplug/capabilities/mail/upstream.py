@@ -4,8 +4,9 @@ Words: an *upstream* is what ``MailSource.identity`` names, a login at a server.
 
 Nothing moves until the new upstream has listed its folders: while it is away or refuses the password the old view
 stays. Then every copy becomes a ghost: Emails stay in sight until a pass has read all folders and told which of them
-are here too (by the server's ids, else by header fields, size and time of arrival). Only then the others leave. The
-bindings of the upstream that was left stay in ``own.sqlite3``: a way back, from a wrong host too, brings the old ids.
+are here too (by header fields, size and time of arrival; no id of one server means anything at another). Only then the
+others leave. The bindings of the upstream that was left stay in ``own.sqlite3``: a way back, from a wrong host too,
+brings the old ids.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any, cast
+from unicodedata import normalize
 
 from jmapplug.backends import Folder, MailSource
 from jmapplug.capabilities.mail.details import facts_of
@@ -62,9 +64,26 @@ def arrive(store: Store, source: MailSource, listed: Sequence[Folder]) -> None:
         upstreams.rename(store.own, here)
         return
     log.info("the account moved to another server: its folders are read anew")
-    for row in boxes_sql.rows(store):
+    rows = boxes_sql.rows(store)
+    for row in rows:
         _let_go(store, row.mid)
-    upstreams.move(store.own, here)
+    upstreams.move(store.own, here, _same_places(rows, listed))
+
+
+def _same_places(rows: Sequence[Row], listed: Sequence[Folder]) -> dict[int, bytes]:
+    """mid → the raw name there, by the names that are shown: another server has other separators and prefixes."""
+    by_mid = {row.mid: row for row in rows}
+    places = {tuple(normalize("NFC", level) for level in folder.path): folder.key for folder in listed}
+    found: dict[int, bytes] = {}
+    for row in rows:
+        names, above = [row.name], by_mid.get(row.parent or 0)
+        while above is not None and len(names) <= len(rows):
+            names.insert(0, above.name)
+            above = by_mid.get(above.parent or 0)
+        key = places.get(tuple(names))
+        if key is not None:
+            found[row.mid] = key
+    return found
 
 
 def _let_go(store: Store, mid: int) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sync_rig import Rig
 
 from jmapplug.backends import Features
+from jmapplug.capabilities.mail.store import writing
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.errors import MethodError
 from jmapplug.testing.memory_source import MemoryServer, message
@@ -80,6 +85,10 @@ def test_a_migrated_copy_keeps_every_id(rig: Rig, scheme: str, old: MemoryServer
     go(rig, new)
     rig.sync()
     rig.check()
+    asked = [name for name, _ in rig.source.calls]
+    # Three folders, two of them with messages, and one look whether it is the old server; no body is fetched.
+    looks = 0 if scheme == "plain" else 1
+    assert (asked.count("changes"), asked.count("details"), asked.count("raw")) == (3, 2 + looks, 0)
     after = ids(rig)
     fresh = after.pop("fresh")
     assert after == before and {name: box["id"] for name, box in rig.boxes().items()} == boxes
@@ -99,7 +108,6 @@ def test_what_is_not_there_any_more_is_destroyed_and_nothing_else(rig: Rig, sche
     assert set(before) - set(ids(rig)) == {"in 4", "in 5", "Re: in 4", "Re: in 5"} and ids(rig).items() < before.items()
 
 
-@pytest.mark.parametrize("scheme", ["emailid", "plain"], indirect=True)
 def test_ids_of_another_server_are_not_believed(rig: Rig, scheme: str) -> None:
     """Equal UIDVALIDITY, UIDs, EMAILIDs and MAILBOXIDs: other messages all the same."""
     before = ids(rig)
@@ -261,6 +269,28 @@ def test_a_copy_that_went_its_own_way_is_not_the_same_server(rig: Rig, old: Memo
     assert before.items() <= ids(rig).items() and set(ids(rig)) == {*before, "something else"}
 
 
+@pytest.mark.parametrize("scheme", ["emailid", "x-guid"], indirect=True)
+def test_a_clone_that_was_taken_for_the_server_and_went_its_own_way(rig: Rig, old: MemoryServer) -> None:
+    before, clone = ids(rig), copy.deepcopy(old)
+    clone.identity = "bob@clone"
+    go(rig, clone)
+    clone.deliver(b"INBOX", message("only there"))
+    rig.sync()
+    assert before.items() < ids(rig).items()
+    go(rig, old)
+    rig.sync()
+    assert ids(rig) == before
+    uid = old.deliver(b"INBOX", message("only here"))
+    assert uid in clone.folders[b"INBOX"].messages
+    rig.sync()
+    rig.check()
+    here = ids(rig)["only here"]
+    go(rig, clone)
+    rig.sync()
+    rig.check()
+    assert here != ids(rig)["only there"] and before.items() < ids(rig).items()
+
+
 def test_an_email_in_two_folders_stays_one(rig: Rig, scheme: str, old: MemoryServer) -> None:
     uid = rig.deliver("both")
     rig.server.copy(b"INBOX", uid, b"Work")
@@ -290,8 +320,6 @@ def test_what_was_begun_at_the_old_server_is_not_finished_at_the_new_one(
     rig: Rig, scheme: str, old: MemoryServer
 ) -> None:
     """A journalled move names UIDs: there they are other messages."""
-    from jmapplug.capabilities.mail.store import writing
-
     mids = {key: mid for mid, key in rig.store.cache.rows("SELECT mid, key FROM mailbox")}
     eid = rig.store.cache.value("SELECT eid FROM message WHERE mid = ? AND uid = 1", (mids[b"INBOX"],))
     writing.begin_transfer(rig.store, mids[b"INBOX"], mids[b"Work"], {1: eid}, True)
@@ -300,3 +328,43 @@ def test_what_was_begun_at_the_old_server_is_not_finished_at_the_new_one(
     go(rig, new)
     rig.sync()
     assert len(new.folders[b"INBOX"].messages) == 6 and not writing.transfers(rig.store)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("deliver"), st.integers(0, 1), st.integers(0, 5), st.integers(0, 2)),
+        st.tuples(st.just("expunge"), st.integers(0, 1), st.integers(0, 9), st.integers(0, 2)),
+        st.tuples(st.just("copy"), st.integers(0, 1), st.integers(0, 9), st.integers(0, 2)),
+        st.tuples(st.just("sync"), st.integers(0, 1), st.just(0), st.just(0)),
+    ),
+    max_size=10,
+)
+# Two bodies of one length under each Message-ID, and two times of arrival: all that could be confused.
+RAWS = [message(f"s{n % 3}", message_id=f"m{n % 3}@x", body=f"body {n // 3}\r\n") for n in range(6)]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS, st.sampled_from(list(SCHEMES)))
+def test_any_history_between_two_servers_shows_the_truth(steps: list[tuple[str, int, int, int]], kind: str) -> None:
+    """After each pass the store is what that server shows, and no two different messages ever shared an id."""
+    servers = [server(kind, "bob@one", 50), server(kind, "bob@two", 50)]
+    meant: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        rig = Rig(Path(folder), servers[0])
+        for name, which, a, b in [*steps, ("sync", 0, 0, 0), ("sync", 1, 0, 0), ("sync", 0, 0, 0)]:
+            there, key = servers[which], (b"INBOX", b"Work", b"Trash")[b]
+            uids = sorted(there.folders[key].messages)
+            if name == "deliver":
+                there.deliver(key, RAWS[a], received_at=1_700_000_000 + a % 2)
+            elif name == "expunge" and uids:
+                there.expunge(key, uids[a % len(uids)])
+            elif name == "copy" and uids:
+                there.copy(key, uids[a % len(uids)], b"Work")
+            elif name == "sync":
+                go(rig, there)
+                rig.sync()
+                rig.check()
+                for place, one in there.folders.items():
+                    for uid, stored in one.messages.items():
+                        assert meant.setdefault(rig.id_at(place, uid), stored.raw) == stored.raw
+        rig.close()

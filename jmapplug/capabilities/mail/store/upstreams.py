@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jmapplug.capabilities.mail.store.sync import HERE
@@ -33,18 +34,21 @@ def _make_current(txn: Txn, identity: str, number: int) -> None:
     txn.execute("INSERT OR REPLACE INTO mail_upstream (identity, number, current) VALUES (?, ?, 1)", (identity, number))
 
 
-def move(own: Database, identity: str) -> None:
+def move(own: Database, identity: str, keys: Mapping[int, bytes]) -> None:
     """The account is at this upstream now. Mailboxes get the names and ids that it knew them by, if it was here before.
 
-    What had been begun at the old one is given up: it cannot be finished there any more.
+    ``keys``: mid → the raw name of the folder in the same place there, for all others. What had been begun at the old
+    one is given up: it cannot be finished there any more.
     """
 
     def work(txn: Txn) -> None:
         old = int(txn.value(f"SELECT {HERE}"))
         number = txn.value("SELECT number FROM mail_upstream WHERE identity = ?", (identity,))
-        if number is None:
+        # Two names of one server until now, and each went its own way since.
+        if number is None or number == old:
             number = 1 + max(old, int(txn.value("SELECT max(number) FROM mail_upstream") or 0))
         _leave(txn, old)
+        _find_again(txn, int(number), keys)
         _come_back(txn, int(number))
         txn.execute("DELETE FROM mail_folder_intent")
         txn.execute("DELETE FROM mail_transfer")
@@ -61,6 +65,14 @@ def _leave(txn: Txn, number: int) -> None:
         (number,),
     )
     txn.execute("UPDATE mail_mailbox SET server_id = NULL, uidvalidity = NULL, uidnext = NULL WHERE gone = 0")
+
+
+def _find_again(txn: Txn, number: int, keys: Mapping[int, bytes]) -> None:
+    known = {mid for (mid,) in txn.rows("SELECT mid FROM mail_mailbox_away WHERE upstream = ?", (number,))}
+    found = [(key, mid) for mid, key in keys.items() if mid not in known]
+    # No key is there twice at any moment.
+    txn.executemany("UPDATE mail_mailbox SET key = x'00' || mid WHERE key = ?1 OR mid = ?2", found)
+    txn.executemany("UPDATE mail_mailbox SET key = ? WHERE mid = ? AND gone = 0", found)
 
 
 def _come_back(txn: Txn, number: int) -> None:
