@@ -209,6 +209,10 @@ class MailSource(Protocol):
     """
 
     @property
+    def identity(self) -> str:
+        """Which upstream this is: a login at a place; no network. Under another one UIDs and ids mean other things."""
+
+    @property
     def features(self) -> Features: ...
 
     def folders(self) -> list[Folder]:

@@ -19,6 +19,7 @@ from jmapplug.testing.ports import HOST, free_ports, greets, stop_pid, wait_unti
 DOMAIN = "example.org"
 QUOTA = 1 << 30
 SMALL_QUOTA = 1 << 20
+KEEPER = f"keeper@{DOMAIN}"
 PASSWORD = "secret"  # the rig's users all have it; nothing but loopback ever sees it
 
 CONFIG = """
@@ -130,11 +131,42 @@ namespace inbox {{
     special_use = \\Archive
   }}
 }}
+{sharing}
 lda_mailbox_autocreate = yes
 postmaster_address = postmaster@{domain}
 hostname = localhost
 recipient_delimiter = +
 """
+
+# What others share is below shared/<user>/; the public folders are nobody's own: KEEPER makes them. \\Seen is each
+# reader's own.
+SHARING = """plugin {{
+  acl = vfile::cache_secs=1
+  acl_shared_dict = file:{folder}/state/shared
+  acl_anyone = allow
+}}
+namespace shared {{
+  type = shared
+  separator = /
+  prefix = shared/%%u/
+  location = {format}:%%h/{format}:INDEXPVT=~/seen/%%u
+  subscriptions = no
+  list = {listed}
+}}
+namespace public {{
+  type = public
+  separator = {public_separator}
+  prefix = "{public}"
+  location = {format}:{folder}/public:INDEXPVT=~/seen/public
+  subscriptions = no
+  list = {listed}
+}}
+"""
+
+SHARED = {
+    "listed": {"listed": "children", "public": "public/", "public_separator": "/"},
+    "apart": {"listed": "no", "public": "#public.", "public_separator": "."},
+}
 
 SIEVE_SERVICE = """service managesieve-login {{
   chroot =
@@ -288,10 +320,14 @@ def start(
     prefix: str = "",
     smtp_port: int | None = None,
     connections: int = 100,
+    *,
+    shared: str = "",
 ) -> Dovecot:
     """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited).
 
     ``smtp_port``: see :class:`Dovecot`; None: a free one. ``connections``: so many a user may have from one address.
+    ``shared``: with other users' folders and public ones, which LIST "*" tells ("listed"), or their prefixes alone
+    ("apart"; the public ones have a separator of their own then).
     """
     binary = _binary()
     assert binary, "dovecot is not installed"
@@ -303,12 +339,17 @@ def start(
         (folder / name).mkdir()
     make_certificate(folder / "tls")
     parts = _sieve_parts(sieve) | _submission_parts(submission, smtp)
+    sharing = ""
+    if shared:
+        sharing = SHARING.format(folder=folder, format=format_, **SHARED[shared])
+        (folder / "public" / "mailboxes").mkdir(parents=True)
+        (folder / "public" / "mailboxes" / "dovecot-acl").write_text(f"user={KEEPER} lrwstipekxa\n")
     config = folder / "dovecot.conf"
     config.write_text(
         CONFIG.format(
             folder=folder, run=folder / "run", host=HOST, imap=imap, imaps=imaps, lmtp=lmtp, user=user, group=group,
             uid=uid, gid=gid, password=PASSWORD, format=format_, separator=separator, prefix=prefix, domain=DOMAIN,
-            smtp=smtp, quota=QUOTA, small=SMALL_QUOTA, connections=connections, **parts,
+            smtp=smtp, quota=QUOTA, small=SMALL_QUOTA, connections=connections, sharing=sharing, **parts,
         )
     )  # fmt: skip
     command = [binary, "-c", str(config)]

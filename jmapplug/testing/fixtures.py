@@ -66,6 +66,24 @@ def dovecot_maildir() -> Iterator[Dovecot]:
 
 
 @pytest.fixture(scope="session")
+def dovecot_shared() -> Iterator[Dovecot]:
+    """A real Dovecot with other users' folders ("shared/<user>/") and public ones ("public/")."""
+    _needs_dovecot()
+    server = dovecot_server.start(shared="listed")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dovecot_apart() -> Iterator[Dovecot]:
+    """A real Dovecot that lists shared folders only by their prefixes ("shared/<user>/", "#public.")."""
+    _needs_dovecot()
+    server = dovecot_server.start(shared="apart")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def cyrus() -> Iterator[Cyrus]:
     """A real Cyrus: OBJECTID and QRESYNC, its own kind of threads, search, rights and quotas."""
     if not cyrus_server.available():

@@ -44,6 +44,9 @@ class MailSourceContract(ChangesContract, ContentsContract, WritingContract):
 
     # --- folders -----------------------------------------------------------------------------------------------
 
+    def test_each_source_of_one_account_is_the_same_upstream(self, upstream: Upstream, source: MailSource) -> None:
+        assert source.identity and source.identity == upstream.source().identity
+
     def test_the_inbox_is_listed_with_its_role_and_its_status(self, upstream: Upstream, source: MailSource) -> None:
         upstream.append(b"INBOX", message("one"))
         inbox = folder(source, b"INBOX")

@@ -101,6 +101,7 @@ class MemoryServer:
         self.features = features or Features(
             id_scheme="emailid", condstore=True, qresync=True, idle=True, move=True, uidplus=True, special_use=True
         )
+        self.identity = "bob@memory"
         self.folders: dict[bytes, StoredFolder] = {}
         self.mailbox_ids = guid_per_message
         self._guid = itertools.count(1)

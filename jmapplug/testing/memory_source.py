@@ -78,6 +78,10 @@ class MemorySource(MemoryWriting):
         """A folder with more messages than this is listed in windows of so many; 0: none is."""
 
     @property
+    def identity(self) -> str:
+        return self.server.identity
+
+    @property
     def features(self) -> Features:
         return self.server.features
 

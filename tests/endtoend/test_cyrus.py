@@ -92,3 +92,37 @@ def test_both_sides_see_what_the_other_one_does(client: Client, other: imaplib.I
     assert other.select("INBOX")[1] == [b"4"]
     assert other.select("Drafts")[1] == [b"1"]
     assert b"\\Draft" in other.fetch("1", "(FLAGS)")[1][0]
+
+
+def test_other_users_folders_have_their_rights(
+    proxy: Proxy, cyrus: Cyrus, user: str, other: imaplib.IMAP4, account_name: str
+) -> None:
+    """ "Other Users/<user>/"; rights come with LIST; what may not be read is refused without a code."""
+    ada = cyrus.new_user()
+    owner = cyrus.imap(ada)
+    for name, rights in (("Work", "lrs"), ("Work/Plans", "lrswite"), ("Blind", "l"), ("Trash", "lr")):
+        owner.create(name)
+        owner.append(name, "", "", message(len(name) * 10))
+        assert owner.setacl(name, user, rights)[0] == "OK"
+    client = proxy.add(account_name, cyrus, user)
+    proxy.settled(account_name)
+    boxes = {box["id"]: box for box in client.call("Mailbox/get", ids=None)["list"]}
+    above = next(box["id"] for box in boxes.values() if box["name"] == ada)
+    assert boxes[boxes[above]["parentId"]]["name"] == "Other Users"
+    theirs = {box["name"]: box for box in boxes.values() if box["parentId"] == above}
+    granted = {name: {right for right, has in box["myRights"].items() if has} for name, box in theirs.items()}
+    assert granted == {"Work": {"mayReadItems", "maySetSeen"}, "Blind": set(), "Trash": {"mayReadItems"}}
+    assert theirs["Trash"]["role"] is None and theirs["Blind"]["totalEmails"] == 0
+    assert set(emails(client)) == {*(f"s{number}" for number in range(5)), "s40", "s50", "s100"}
+    plan = emails(client)["s100"]
+    moved = client.call("Email/set", update={plan: {"mailboxIds": {client.mailbox("inbox"): True}}})
+    assert moved["notUpdated"] is None
+    # The right to read is withdrawn: the other folders are read all the same, and so is this one later.
+    owner.setacl("Work", user, "l")
+    owner.append("Trash", "", "", message(99))
+    proxy.sync(account_name)
+    assert {"s99", "s100"} <= set(emails(client)) and "s40" not in emails(client)
+    owner.setacl("Work", user, "lr")
+    proxy.sync(account_name)
+    assert {"s40", "s99"} <= set(emails(client)) and emails(client)["s100"] == plan
+    owner.logout()

@@ -17,8 +17,10 @@ from jmapplug.capabilities.mail.details import Columns
 from jmapplug.capabilities.mail.keywords import UNREAD_MASK, as_json, bits, from_json, indexed, merged
 from jmapplug.capabilities.mail.store import settle as sql
 from jmapplug.capabilities.mail.store import sync as copies_sql
+from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.threads import group
-from jmapplug.store.account import Change
+from jmapplug.capabilities.mail.writes import writes_of
+from jmapplug.store.account import Change, Store
 from jmapplug.store.database import Txn
 
 _FIXED = ~(1 | 2 | 4 | 8)
@@ -73,6 +75,12 @@ class Folders:
     names: Mapping[int, str]
     trash: int | None
     local: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+
+def settling_folders(store: Store, rows: Sequence[Row]) -> Folders:
+    """What settling has to know of the Mailboxes."""
+    trash = next((row.mid for row in rows if row.role == "trash"), None)
+    return Folders(store.salt, {row.mid: row.id for row in rows}, trash, writes_of(store).local_keywords(store))
 
 
 def load(txn: Txn, eids: Sequence[int], folders: Folders) -> list[Edit]:

@@ -15,7 +15,7 @@ from jmapplug.capabilities.mail import email_patch, new_email
 from jmapplug.capabilities.mail.email_patch import Changes
 from jmapplug.capabilities.mail.needed import ensure_needed
 from jmapplug.capabilities.mail.store import writing
-from jmapplug.capabilities.mail.store.writing import Standing
+from jmapplug.capabilities.mail.store.writing import Standing, is_ghost
 from jmapplug.capabilities.mail.write_plan import Plan
 from jmapplug.capabilities.mail.write_session import WriteSession, catch_up
 from jmapplug.jmap import sets
@@ -80,7 +80,7 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
         try:
             if id_ in doomed:
                 raise SetError("willDestroy", "The same call destroys it.")
-            plans[id_] = _update(session, _standing(known, id_), given, wishes, wanted)
+            plans[id_] = _update(session, _standing(session, known, id_), given, wishes, wanted)
         except SetError as error:
             outcome.not_updated[id_] = error
     for id_ in doomed:
@@ -126,7 +126,9 @@ def _insist(
     return wrong
 
 
-def _standing(known: Mapping[str, Standing], id_: str) -> Standing:
+def _standing(session: WriteSession, known: Mapping[str, Standing], id_: str) -> Standing:
+    if id_ not in known and is_ghost(session.store, id_):
+        raise SetError("serverFail", "The folders of the mail server are being read anew; try again.")
     if id_ not in known:
         raise SetError("notFound", "There is no such Email.")
     return known[id_]
@@ -184,6 +186,6 @@ def _check_repeated(call: Call, id_: str, repeated: Mapping[str, Any]) -> None:
 
 
 def _destroy(session: WriteSession, known: Mapping[str, Standing], id_: str) -> Plan:
-    email = _standing(known, id_)
+    email = _standing(session, known, id_)
     session.check_rights(email.mids, frozenset(), frozenset(), frozenset())
     return session.plan_destroy(email.eid, email.copies)

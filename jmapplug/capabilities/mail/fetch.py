@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from jmapplug.backends import MailSource
 from jmapplug.capabilities.mail.store import emails
 from jmapplug.capabilities.mail.store.emails import Copy
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.errors import AuthenticationError, MethodError, UpstreamError
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def from_copies(account: Any, eid: int, read: Callable[[MailSource, Copy], T]) -
     failure: UpstreamError | None = None
     found = emails.copies(account.store, [eid])[eid][:MAX_COPIES]
     try:
-        source = account.mail_source()
+        source = mail_source(account)
     except UpstreamError as error:
         raise unavailable(error) from error
     for copy in found:
@@ -73,6 +74,8 @@ def from_copies(account: Any, eid: int, read: Callable[[MailSource, Copy], T]) -
                 bad = True
             else:
                 failure = error
+    if failure is None and not found and emails.is_ghost(account.store, eid):
+        failure = UpstreamError("the folders are being read anew")
     if failure is not None:
         raise unavailable(failure)
     raise Unreadable(eid) if bad else Gone(eid)
@@ -168,7 +171,7 @@ def warm_headers(account: Any, wanted: dict[str, int]) -> None:
         for start in range(0, len(uids), _HEADERS_AT_ONCE):
             some = list(uids)[start : start + _HEADERS_AT_ONCE]
             try:
-                blocks = account.mail_source().headers(key, some)
+                blocks = mail_source(account).headers(key, some)
             except UpstreamError:
                 return
             for uid, block in blocks.items():

@@ -18,6 +18,7 @@ RIGHT_BITS: tuple[tuple[str, str], ...] = tuple(
     for name in Rights.__struct_fields__
 )
 """Field of backends.Rights and JMAP's name, in the order of the bits."""
+MAY_READ = 1 << Rights.__struct_fields__.index("may_read_items")
 MAY_CREATE_CHILD = 1 << Rights.__struct_fields__.index("may_create_child")
 _RENAME_DELETE = sum(1 << Rights.__struct_fields__.index(name) for name in ("may_rename", "may_delete"))
 _KEYWORD_RIGHTS = sum(1 << Rights.__struct_fields__.index(name) for name in ("may_set_seen", "may_set_keywords"))
@@ -276,10 +277,10 @@ def shown_name(folder: Folder) -> str:
 
 def rights_of(folder: Folder, inbox: bool) -> int:
     """The bits of myRights. What LIST does not show can only have children (mail-rules 25)."""
-    if not folder.exists:
-        return MAY_CREATE_CHILD
     given = msgspec.structs.astuple(folder.rights)
     bits = sum(1 << at for at, allowed in enumerate(given) if allowed)
+    if not folder.exists:
+        return bits & MAY_CREATE_CHILD
     if not folder.selectable:
         bits &= MAY_CREATE_CHILD | _RENAME_DELETE
     return bits & ~_RENAME_DELETE if inbox else bits
@@ -292,6 +293,13 @@ def selected_rights(bits: int, marks: int) -> int:
     if marks & NO_FLAGS:
         bits &= ~_KEYWORD_RIGHTS
     return bits & RIGHTS_MASK | marks
+
+
+def is_withheld(folder: Folder, stored: int) -> bool:
+    """Whether SELECT said less (``stored``: rights with marks) than the rights are now: it has to be asked again."""
+    marks = stored & (READ_ONLY | NO_FLAGS)
+    given = rights_of(folder, folder.role == "inbox")
+    return bool(marks) and selected_rights(given, marks) & RIGHTS_MASK != given
 
 
 def rights_json(bits: int) -> dict[str, bool]:

@@ -40,12 +40,14 @@ def _hash(salt: bytes, person: bytes, data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=8, key=salt, person=person).digest(), "big") - _SIGN
 
 
-def server_evidence(salt: bytes, scheme: str, server_id: str, size: int) -> int:
-    """Evidence by a server's own message id.
+def server_evidence(salt: bytes, scheme: str, server_id: str, size: int, upstream: int) -> int:
+    """Evidence by a server's own message id. ``upstream``: the number of that server; elsewhere the id means nothing.
 
     Dovecot's X-GUID on mbox is a hash of a few header fields, which a sender chooses: the size has to be equal too.
     """
     text = f"{scheme}\0{server_id}\0{size if scheme == 'x-guid' else ''}"
+    if upstream:
+        text += f"\0{upstream}"
     return _hash(salt, b"server id", text.encode("utf-8", "replace")) & ~3 | KINDS.get(scheme, 1)
 
 

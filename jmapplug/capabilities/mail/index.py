@@ -14,6 +14,7 @@ from jmapplug.backends import MailSource
 from jmapplug.capabilities.mail import tokens
 from jmapplug.capabilities.mail.store import emails
 from jmapplug.capabilities.mail.store import search as rows
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.mime.body import body_lists
 from jmapplug.mime.decode import decode_text
 from jmapplug.mime.preview import html_to_text
@@ -88,7 +89,7 @@ def index(account: Any, found: Sequence[rows.Pending], *, background: bool) -> N
 
 def fetch_texts(account: Any, found: Sequence[rows.Pending], *, background: bool = False) -> Texts:
     """The decoded texts of Emails: at most `TEXT_LIMIT` octets of each. Raises UpstreamError."""
-    source: MailSource = account.mail_source()
+    source: MailSource = mail_source(account)
     copies = emails.copies(account.store, [email.eid for email in found])
     groups: dict[tuple[bytes, str, int], list[Wanted]] = {}
     order: list[Wanted] = []

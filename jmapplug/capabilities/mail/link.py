@@ -17,10 +17,11 @@ import msgspec
 
 from jmapplug.backends import Detail, MailSource
 from jmapplug.capabilities.mail import ids
-from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle
+from jmapplug.capabilities.mail.apply import Edit, Folders, load, look, settle, settling_folders
 from jmapplug.capabilities.mail.details import Facts, facts_of
 from jmapplug.capabilities.mail.digest import digest_of
 from jmapplug.capabilities.mail.fetch import UNREADABLE
+from jmapplug.capabilities.mail.ghosts import is_ghost_elsewhere, is_ghost_here
 from jmapplug.capabilities.mail.keywords import keywords_of
 from jmapplug.capabilities.mail.link_known import link_known
 from jmapplug.capabilities.mail.plan import NewCopy, plan_items, slices
@@ -49,12 +50,6 @@ CANDIDATES = 8
 """How many messages of equal headers and size are compared with: a sender can make any number of them."""
 FEW = 8
 """So many messages are done before anybody would have noticed that they wait."""
-
-
-def settling_folders(store: Store, rows: Sequence[Row]) -> Folders:
-    """What settling has to know of the Mailboxes."""
-    trash = next((row.mid for row in rows if row.role == "trash"), None)
-    return Folders(store.salt, {row.mid: row.id for row in rows}, trash, writes_of(store).local_keywords(store))
 
 
 @dataclass(slots=True)
@@ -117,13 +112,13 @@ class Fetcher:
         """Get the details of these copies and make their Emails; how many copies were settled.
 
         What is gone upstream stays pending: the next pass sees it vanish. So does all of a folder that a write of ours
-        renames or destroys meanwhile. Raises UpstreamError.
+        renames or destroys meanwhile, or that its owner stops sharing. Raises UpstreamError.
         """
         self._tree_read = self._writes.tree_changes
         try:
             return self._fetch(box, uids, background)
-        except UpstreamError:
-            if not self._is_elsewhere(box):
+        except UpstreamError as error:
+            if error.code != "noperm" and not self._is_elsewhere(box):
                 raise
             return 0
 
@@ -276,6 +271,7 @@ class _Linker:
         self.waiting = waiting
         self.scheme = fetcher.source.features.id_scheme
         self.threads = Threads({}, {})
+        self._upstream = sql.here(self.store.own)
         self._new: list[Bound] = []
         self._evidence: list[tuple[int, int]] = []
         self._here: dict[int, list[tuple[Bound, int]]] = {}
@@ -323,7 +319,7 @@ class _Linker:
         known = self.waiting[one.uid].server_id
         if known is None or not self.scheme:
             return None
-        return ids.server_evidence(self.store.salt, self.scheme, known, one.size)
+        return ids.server_evidence(self.store.salt, self.scheme, known, one.size, self._upstream)
 
     def _hashes(self, one: Facts) -> list[int]:
         server = self.waiting[one.uid].thread_hash
@@ -347,10 +343,10 @@ class _Linker:
         """A known Email that is this very message. Its Message-ID proves nothing: a sender chooses it."""
         if self.box.uidvalidity is None:
             return None
-        ghosts = [email for email in stored[:CANDIDATES] if self._is_ghost(email, one)]
-        if len(ghosts) == 1:
+        ghost = self._ghost(one, stored[:CANDIDATES])
+        if ghost is not None:
             # The folder's UIDs were made anew: same fields, size, second of arrival, and no other candidate.
-            return ghosts[0]
+            return ghost
         for email, uid in self._here.get(one.content, [])[:CANDIDATES]:
             if not has_server_id and self._equal(one.uid, (self.box.key, uid)):
                 return email
@@ -367,8 +363,15 @@ class _Linker:
                 return email
         return None
 
-    def _is_ghost(self, email: Bound, one: Facts) -> bool:
-        return email.received_at == one.received_at and sql.only_ghosts(self.store, email.eid, self.box.mid)
+    def _ghost(self, one: Facts, candidates: Sequence[Bound]) -> Bound | None:
+        linked = {email.eid for email, _ in self._here.get(one.content, [])}
+        same = [email for email in candidates if email.received_at == one.received_at and email.eid not in linked]
+        where = {email.eid: sql.places(self.store, email.eid) for email in same}
+        for kind in (is_ghost_here, is_ghost_elsewhere):
+            ghosts = [email for email in same if kind(where[email.eid], self.box)]
+            if ghosts:
+                return ghosts[0] if len(ghosts) == 1 else None
+        return None
 
     def _equal(self, uid: int, other: tuple[bytes, int]) -> bool:
         mine = self._digest(self.box.key, uid)

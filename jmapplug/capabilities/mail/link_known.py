@@ -34,8 +34,9 @@ def link_known(store: Store, folders: Folders, box: Row, uids: Sequence[int], sc
 
 
 def _link(store: Store, folders: Folders, box: Row, uids: Sequence[int], scheme: str) -> set[int]:
+    here = sql.here(store.own)
     names = {
-        uid: ids.server_evidence(store.salt, scheme, one.server_id, 0)
+        uid: ids.server_evidence(store.salt, scheme, one.server_id, 0, here)
         for uid, one in sql.pending_facts(store, box.mid, uids).items()
         if one.server_id is not None
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from jmapplug.backends import Folder, MailSource
 from jmapplug.capabilities.mail import folders as boxes_plan
@@ -11,6 +12,7 @@ from jmapplug.capabilities.mail.mailbox_steps import finish_parked, settle_inten
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import tree as tree_sql
+from jmapplug.capabilities.mail.upstream import arrive, is_elsewhere
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Change, Store
@@ -21,7 +23,8 @@ def read_listing(store: Store, source: MailSource) -> tuple[list[Folder], dict[b
 
     Nobody makes, renames or deletes folders through us in the meantime. Raises UpstreamError.
     """
-    with writes_of(store).tree:
+    writes = writes_of(store)
+    with writes.lock if is_elsewhere(store, source) else nullcontext(), writes.tree:
         found = _read(store, source)
         if finish_parked(store, source):
             found = _read(store, source)
@@ -33,6 +36,7 @@ def _read(store: Store, source: MailSource) -> tuple[list[Folder], dict[bytes, i
     if not listed:
         # There is an INBOX always (RFC 3501 §5.1): this is no answer, and must not empty the account.
         raise UpstreamError("the server lists no mailbox at all")
+    arrive(store, source, listed)
     known = boxes_sql.bindings(store)
     intents = tree_sql.intents(store)
     listing = [*listed, *unlisted(store, source, listed, known, intents)]

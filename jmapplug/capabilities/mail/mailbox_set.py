@@ -29,6 +29,7 @@ from jmapplug.capabilities.mail.mailbox_steps import Steps, clear_out, is_unsure
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.upstream import is_elsewhere
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import SetError, UpstreamError
 from jmapplug.jmap.checks import is_bool
@@ -49,9 +50,10 @@ def mailbox_set(call: Call, args: Args) -> Reply:
     store = call.account.store
     writes = writes_of(store)
     with writes.lock, writes.tree:
-        if request.if_in_state is not None or not boxes_sql.rows(store):
+        source = call.account.mail_source()
+        if request.if_in_state is not None or not boxes_sql.rows(store) or is_elsewhere(store, source):
             # mail-rules 29: what others did to the folders counts too; and a new or lost cache knows none yet.
-            read_listing(store, call.account.mail_source())
+            read_listing(store, source)
         old_state = store.state("Mailbox")
         check_state(request, old_state)
         run = _Run(call, request)

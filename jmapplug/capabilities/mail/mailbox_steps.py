@@ -17,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jmapplug.backends import Folder, MailSource, Rights
-from jmapplug.capabilities.mail.apply import resettle
+from jmapplug.capabilities.mail.apply import resettle, settling_folders
 from jmapplug.capabilities.mail.folders import Binding, Intent, default_order, rights_of
-from jmapplug.capabilities.mail.link import settling_folders
 from jmapplug.capabilities.mail.mailbox_plan import Tree, Wanted
 from jmapplug.capabilities.mail.plan import slices
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql

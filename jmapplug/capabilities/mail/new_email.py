@@ -183,9 +183,9 @@ def _without_doubles(
     scheme = session.source.features.id_scheme
     if scheme not in ("emailid", "gmail"):
         return list(done)
-    salt = session.store.salt
+    salt, here = session.store.salt, sql.here(session.store.own)
     evidence = {
-        one.uid: ids.server_evidence(salt, scheme, items[one.uid].server_id or "", one.draft.size)
+        one.uid: ids.server_evidence(salt, scheme, items[one.uid].server_id or "", one.draft.size, here)
         for one in done
         if one.uid in items and items[one.uid].server_id
     }

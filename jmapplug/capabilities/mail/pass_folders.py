@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from jmapplug.backends import Changes, Folder, Item, MailSource, SyncPoint
 from jmapplug.capabilities.mail import plan
-from jmapplug.capabilities.mail.link import Fetcher, settling_folders
+from jmapplug.capabilities.mail.apply import settling_folders
+from jmapplug.capabilities.mail.folders import rights_of
+from jmapplug.capabilities.mail.link import Fetcher
 from jmapplug.capabilities.mail.mailbox_listing import read_listing
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
@@ -20,7 +22,10 @@ T = TypeVar("T")
 
 
 class Moved(Exception):
-    """A write of ours renamed or destroyed this very folder while it was read: the next pass reads it."""
+    """A write of ours renamed or destroyed this very folder while it was read, or its owner stopped sharing it.
+
+    The next pass knows more.
+    """
 
 
 class PassFolders:
@@ -32,7 +37,9 @@ class PassFolders:
         self.fetcher = fetcher
         self.rows: dict[int, Row] = {}
         self._listing: list[Folder] = []
+        self._given: dict[bytes, int] = {}
         self._by_key: dict[bytes, int] = {}
+        self._leaving: set[int] = set()
         self._writes = writes_of(store)
         self._tree = self._writes.tree_changes
         self._marks: dict[int, int] = {}
@@ -40,16 +47,19 @@ class PassFolders:
     def boxes(self) -> list[Row]:
         """Make Mailboxes of the listing; those that are gone (their Emails are still in sight)."""
         listing, mids = read_listing(self.store, self.source)
-        self._listing = plan.order([folder for folder in listing if folder.selectable and folder.exists])
+        readable = [one for one in listing if one.selectable and one.exists and one.rights.may_read_items]
+        self._listing = plan.order(readable)
+        self._given = {one.key: rights_of(one, one.role == "inbox") for one in readable}
+        self._leaving = {row.mid for row in boxes_sql.rows(self.store)} - set(mids.values())
         self._load_rows()
-        there = set(mids.values())
-        return [row for row in self.rows.values() if row.mid not in there]
+        return [row for row in self.rows.values() if row.mid in self._leaving]
 
     def _load_rows(self) -> None:
         rows = boxes_sql.rows(self.store)
         # A Mailbox that a write of ours destroyed meanwhile stays known to this pass: there is nothing left in it.
         self.rows |= {row.mid: row for row in rows}
-        self._by_key = {row.key: row.mid for row in rows}
+        # One that is gone may have the name that another has now.
+        self._by_key = {row.key: row.mid for row in rows if row.mid not in self._leaving}
         self._tree = self._writes.tree_changes
         self.fetcher.folders = settling_folders(self.store, rows)
 
@@ -76,7 +86,7 @@ class PassFolders:
         try:
             found = read()
         except UpstreamError as error:
-            if tree != self._writes.tree_settled():
+            if error.code == "noperm" or tree != self._writes.tree_settled():
                 raise Moved from error
             raise
         if tree != self._writes.tree_settled():

@@ -37,7 +37,8 @@ class PassRows(PassFolders):
         marks = boxes_plan.READ_ONLY if changes.read_only else 0
         marks |= 0 if changes.permanent_flags else boxes_plan.NO_FLAGS
         if row.rights & (boxes_plan.READ_ONLY | boxes_plan.NO_FLAGS) != marks:
-            self.store.commit(lambda change: boxes_sql.mark_selected(change, row.mid, marks), announce=False)
+            given = self._given.get(row.key, row.rights)
+            self.store.commit(lambda change: boxes_sql.mark_selected(change, row.mid, marks, given), announce=False)
 
     def _insert(self, row: Row, items: Sequence[Item], validity: int | None) -> None:
         """New rows for ``message``. ``validity``: a first listing begins, under this UIDVALIDITY."""

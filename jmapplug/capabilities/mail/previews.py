@@ -20,6 +20,7 @@ from jmapplug.backends import MailSource
 from jmapplug.capabilities.mail import fetch, structures
 from jmapplug.capabilities.mail.store import emails
 from jmapplug.capabilities.mail.store.emails import Content, Copy
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.errors import MethodError, UpstreamError
 from jmapplug.mime.body import body_lists
 from jmapplug.mime.decode import decode_text
@@ -147,7 +148,7 @@ def _from_parts(account: Any, wanted: list[_Wanted]) -> None:
     _save(account, {one.content.eid: "" for one in wanted if not one.texts})
     wanted = [one for one in wanted if one.texts and one.copies]
     try:
-        source: MailSource = account.mail_source()
+        source: MailSource = mail_source(account)
     except UpstreamError:
         return
     if source.features.previews:

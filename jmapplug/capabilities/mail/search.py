@@ -23,6 +23,7 @@ from jmapplug.capabilities.mail import index, tokens
 from jmapplug.capabilities.mail.filters import BODY_FIELDS, Traits, required
 from jmapplug.capabilities.mail.store import search as rows
 from jmapplug.capabilities.mail.store.conditions import HEADER_COLUMNS
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.filters import Filter
 from jmapplug.mime import headers as mime_headers
@@ -181,7 +182,7 @@ class Job:
             self.done.set()
 
     def _search(self) -> None:
-        source: MailSource = self.account.mail_source()
+        source: MailSource = mail_source(self.account)
         if not source.features.search:
             self.failed = True
             return

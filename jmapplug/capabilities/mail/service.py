@@ -12,11 +12,13 @@ from gevent.lock import RLock
 from jmapplug.backends import Folder
 from jmapplug.capabilities.mail import details, tokens
 from jmapplug.capabilities.mail.allowance import Allowance
-from jmapplug.capabilities.mail.link import Fetcher, settling_folders
+from jmapplug.capabilities.mail.apply import settling_folders
+from jmapplug.capabilities.mail.link import Fetcher
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.sync_pass import Pass
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.capabilities.mail.watching import Watching
 from jmapplug.errors import UpstreamError
 
@@ -219,7 +221,7 @@ class MailService:
             self._phase = "history"
             fetcher = Fetcher(
                 store,
-                self.account.mail_source(),
+                mail_source(self.account),
                 settling_folders(store, list(rows.values())),
                 lambda count: self._progress(False),
             )

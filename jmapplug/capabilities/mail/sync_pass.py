@@ -16,6 +16,7 @@ from functools import partial
 import msgspec
 
 from jmapplug.backends import Changes, Folder, MailSource, SyncPoint
+from jmapplug.capabilities.mail import folders as boxes_plan
 from jmapplug.capabilities.mail import plan
 from jmapplug.capabilities.mail.apply import Folders, resettle
 from jmapplug.capabilities.mail.link import Fetcher
@@ -73,9 +74,11 @@ class Pass(PassRows):
 
     def _run(self) -> None:
         gone = self.boxes()
-        shut = [row for row in self.rows.values() if not row.selectable and row.uidvalidity is not None]
+        closed = (row for row in self.rows.values() if not row.rights & boxes_plan.MAY_READ)
+        shut = [row for row in closed if row.uidvalidity or row.moved]
         for row in shut:
-            # Deleted above its children (RFC 9051 §6.3.5): the Mailbox stays, its messages are gone.
+            # Deleted above its children (RFC 9051 §6.3.5), or its owner lets us read it no more (RFC 4314): the Mailbox
+            # stays, its messages are gone.
             self._going[row.mid] = [*sql.known_uids(self.store, row.mid), *sql.ghosts(self.store, row.mid)]
         self._read_changed(self._listing)
         self._arrive()
@@ -113,6 +116,7 @@ class Pass(PassRows):
             if row is None or row.mid in self._points:
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
+            full = full or boxes_plan.is_withheld(folder, row.rights)
             if full or plan.is_changed(folder, row.known):
                 self._open(row, partial(self._read, row, full))
                 self._progress()
@@ -213,9 +217,13 @@ class Pass(PassRows):
     # --- arriving --------------------------------------------------------------------------------------------------
 
     def _arrive(self) -> None:
-        """Details of the newest of each folder read; all of those whose UIDs were made anew."""
+        """Details of the newest of each folder read; all of those whose UIDs were made anew.
+
+        After a move to another server that is all: an Email may lie in another folder there.
+        """
+        moved = bool(self._reset) and any(row.moved for row in self.rows.values())
         for mid in list(self._points):
-            if mid in self._reset:
+            if moved or mid in self._reset:
                 self._fetch_all(mid)
             else:
                 self._fetch_newest(mid, NEWEST if mid in self._first else LIVE)

@@ -8,13 +8,14 @@ from typing import Any
 
 from jmapplug.backends import MailSource, Views
 from jmapplug.capabilities.mail import write_apply
+from jmapplug.capabilities.mail.apply import settling_folders
 from jmapplug.capabilities.mail.fetch import unavailable
 from jmapplug.capabilities.mail.folders import RIGHT_BITS
 from jmapplug.capabilities.mail.keywords import FLAG_OF
-from jmapplug.capabilities.mail.link import settling_folders
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.capabilities.mail.write_labels import Labels, plan_label_destroy, plan_labels
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, flags_of, plan_destroy, plan_update
 from jmapplug.capabilities.mail.write_run import Effects, Runner
@@ -80,7 +81,7 @@ class WriteSession:
         self._writes.lock.acquire()
         try:
             try:
-                self.source: MailSource = self.account.mail_source()
+                self.source: MailSource = mail_source(self.account)
                 self.can_move = self.source.features.move
                 self._views = self.source.views() if self.source.features.labels else None
                 self.reload()

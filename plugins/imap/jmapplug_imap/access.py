@@ -19,7 +19,7 @@ from jmapplug_imap.protocol.commands import Mailbox
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
 from jmapplug_imap.protocol.refusals import SERVERBUG, WAIT_CODES
-from jmapplug_imap.protocol.responses import MailboxStatus
+from jmapplug_imap.protocol.responses import MailboxStatus, MyRights
 from jmapplug_imap.protocol.selecting import Selected
 
 log = logging.getLogger("jmapplug.imap")
@@ -60,6 +60,8 @@ class Access:
         """Those of the last connection, in upper case."""
         self.uses: dict[str, bytes] = {}
         """JMAP role → key of the folder of which the last listing stated it."""
+        self.rights: dict[bytes, str] = {}
+        """MYRIGHTS of each folder as the last listing knew them; none where the server keeps no ACL."""
         self.notify_after = 0.0
         """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
         self.notify_breaks = 0
@@ -187,7 +189,7 @@ class Access:
         A folder that is in use elsewhere, or not available, is left alone for a while: nobody asks for it again.
         """
         if (memory := self._refused.get(key)) is not None and (held := memory.error) is not None:
-            raise _refusal(held)
+            raise _refusal(held, held.code)
         try:
             selected = connection.select(
                 to_wire(connection, key), read_only=read_only, condstore=connection.has("CONDSTORE"), qresync=qresync
@@ -195,9 +197,19 @@ class Access:
         except CommandNo as error:
             if error.code in WAIT_CODES:
                 self._refused.setdefault(key, Backoff()).failed(error)
-            raise _refusal(error) from error
+            raise _refusal(error, error.code or self._why_refused(connection, key)) from error
         self._refused.pop(key, None)
         return selected
+
+    def _why_refused(self, connection: Connection, key: bytes) -> str | None:
+        """Cyrus gives no code (RFC 5530) where the right "r" is missing."""
+        if not connection.has("ACL"):
+            return None
+        try:
+            rows = connection.command("MYRIGHTS", Mailbox(to_wire(connection, key))).of(MyRights)
+        except CommandNo:
+            return None
+        return "noperm" if rows and "r" not in rows[-1].rights else None
 
     def _prepared(self, connect: Callable[[], Connection]) -> Connection:
         try:
@@ -234,8 +246,8 @@ class Access:
         self.alerts = (*(each for each in self.alerts if each != text), text)[-ALERTS:]
 
 
-def _refusal(error: UpstreamError) -> FolderRefused:
-    refused = FolderRefused(str(error), code=error.code, temporary=error.temporary)
+def _refusal(error: UpstreamError, code: str | None) -> FolderRefused:
+    refused = FolderRefused(str(error), code=code, temporary=error.temporary)
     refused.retry_after = error.retry_after
     return refused
 

@@ -2,6 +2,9 @@
 
 First write: NAMESPACE (once) and LIST, with STATUS, subscriptions and special uses in its answer where the server can;
 else LSUB beside it. Second write, only where something is still missing: STATUS and MYRIGHTS of every folder at once.
+
+What others share: some servers leave it out of LIST "*" and list it by its prefix alone (*apart*; Courier, Dovecot with
+``list = no``); now and then that is tried. Its rights may change at any time, so they are asked for at each look.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ from jmapplug_imap.protocol.responses import Listed, MailboxStatus, MyRights, Na
 from jmapplug_imap.tree import Listing, Prefixes, build, canonical
 
 PIECE = 400  # commands in one write: their answers fit into the sockets' buffers while we still write
-RIGHTS_LAST = 600.0  # seconds for which MYRIGHTS is believed at least
+RIGHTS_LAST = 600.0  # seconds for which MYRIGHTS is believed, and for which a prefix below which nothing is stays so
 REFRESHED = 50  # folders whose rights are asked for again in one look: with thousands of them, the oldest answers first
+SHARED_AT_ONCE = 100  # so many shared folders' rights are asked for in one look, the oldest answers first
+_NO_MAIL = (b"#news", b"#ftp", b"#mh")  # RFC 3501 §5.1.2: namespaces of other things, with no end
 _UNSELECTABLE = frozenset({"\\noselect", "\\nonexistent"})
 
 
@@ -35,6 +40,8 @@ class FolderLister:
         self._clock = clock
         self._prefixes: Prefixes | None = None
         self._rights: dict[bytes, tuple[float, str]] = {}
+        self._apart: tuple[bytes, ...] = ()
+        self._ask_apart = 0.0
         self._separators: dict[bytes, bytes] = {}
         self._writers: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -81,6 +88,7 @@ class FolderLister:
 
     def _look(self, connection: Connection) -> list[Folder]:
         results = self._first(connection)
+        results += self._elsewhere(connection, results)
         listed = [r for result in results for r in result.of(Listed)]
         # A folder may be listed twice; the first row has the attributes.
         first = {row.key: row for row in reversed(listed) if row.kind == "LIST"}
@@ -89,9 +97,10 @@ class FolderLister:
         lsub = None if self._list_tells_subscriptions(connection) else _names(connection, listed)
         status = _statuses(connection, results)
         names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]
-        status |= self._second(connection, names, status)
-        rights = {key: letters for key, (_, letters) in self._rights.items()}
-        found = build(Listing(tuple(rows), status, self._prefixes or Prefixes(), lsub, rights), level_text)
+        status |= self._second(connection, names, status, results)
+        self._access.rights = {key: letters for key, (_, letters) in self._rights.items()}
+        prefixes = self._prefixes or Prefixes()
+        found = build(Listing(tuple(rows), status, prefixes, lsub, self._access.rights), level_text)
         self._access.uses = {folder.role: folder.key for folder in found if folder.role}
         return as_labels(found) if self._access.features.labels else found
 
@@ -105,9 +114,8 @@ class FolderLister:
         if self._prefixes is None and (connection.has("NAMESPACE") or connection.has("IMAP4REV2")):
             commands.append(["NAMESPACE"])
         optional = len(commands)
-        commands.append(self._list(connection))
-        if self._ids_apart(connection):
-            commands.append(["LIST", '""', '"*"', "RETURN", ["STATUS", ["MAILBOXID"]]])
+        for prefix in (b"", *self._apart):
+            commands += self._lists(connection, prefix)
         if not self._list_tells_subscriptions(connection):
             commands.append(["LSUB", '""', '"*"'])
         outcomes = connection.pipeline(commands)
@@ -122,9 +130,35 @@ class FolderLister:
             self._prefixes = _prefixes(connection, spaces[-1] if spaces else None)
         return results
 
-    def _list(self, connection: Connection) -> list[Part]:
+    def _elsewhere(self, connection: Connection, results: Sequence[Result]) -> list[Result]:
+        """The listings of other people's prefixes below which LIST "*" shows nothing."""
+        prefixes, now = (self._prefixes or Prefixes()).foreign, self._clock()
+        if now < self._ask_apart or not prefixes:
+            return []
+        self._ask_apart = now + RIGHTS_LAST
+        shown = [to_key(connection, row.key) for result in results for row in result.of(Listed)]
+        silent = [p for p in prefixes if _may_be_listed(p) and not any(k.startswith(p) for k in shown)]
+        found: list[Result] = []
+        for prefix in silent:
+            outcomes = connection.pipeline(self._lists(connection, prefix))
+            # A server that has no such thing may say NO. Once it has listed something that is an error (_first).
+            told = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+            if any(result.of(Listed) for result in told):
+                self._apart = (*self._apart, prefix)
+                found += told
+        return found
+
+    def _lists(self, connection: Connection, prefix: bytes) -> list[Command]:
+        """The listing of everything (b"") or of what is below a prefix."""
+        pattern = Mailbox(to_wire(connection, prefix) + b"*") if prefix else '"*"'
+        commands: list[Command] = [self._list(connection, pattern)]
+        if self._ids_apart(connection):
+            commands.append(["LIST", '""', pattern, "RETURN", ["STATUS", ["MAILBOXID"]]])
+        return commands
+
+    def _list(self, connection: Connection, pattern: Part) -> list[Part]:
         if not self._list_tells_subscriptions(connection):
-            return ["LIST", '""', '"*"']
+            return ["LIST", '""', pattern]
         options: list[Part] = ["SUBSCRIBED"]
         if connection.has("SPECIAL-USE") or connection.has("IMAP4REV2"):
             options.append("SPECIAL-USE")
@@ -132,7 +166,7 @@ class FolderLister:
             options.append("MYRIGHTS")
         if self._list_tells_status(connection):
             options += ["STATUS", self._status_items(connection)]
-        return ["LIST", '""', '"*"', "RETURN", options]
+        return ["LIST", '""', pattern, "RETURN", options]
 
     def _list_tells_subscriptions(self, connection: Connection) -> bool:
         return connection.has("LIST-EXTENDED") or connection.has("IMAP4REV2")
@@ -157,27 +191,39 @@ class FolderLister:
     # --- the second write
 
     def _second(
-        self, connection: Connection, keys: Sequence[bytes], known: dict[bytes, MailboxStatus]
+        self,
+        connection: Connection,
+        keys: Sequence[bytes],
+        known: dict[bytes, MailboxStatus],
+        listing: Sequence[Result],
     ) -> dict[bytes, MailboxStatus]:
         commands: list[Command] = []
         if not self._list_tells_status(connection):
             items = self._status_items(connection)
             commands += [["STATUS", Mailbox(to_wire(connection, key)), items] for key in keys if key not in known]
         if connection.has("ACL"):
-            now = self._clock()
             self._rights = {key: row for key, row in self._rights.items() if key in set(keys)}
             if not connection.has("LIST-MYRIGHTS"):
-                new = [key for key in keys if key not in self._rights]
-                old = sorted(key for key, (at, _) in self._rights.items() if now - at > RIGHTS_LAST)
-                old.sort(key=lambda key: self._rights[key][0])
-                commands += [["MYRIGHTS", Mailbox(to_wire(connection, key))] for key in (*new, *old[:REFRESHED])]
+                refused = [key for key in keys if key not in known] if self._list_tells_status(connection) else []
+                due = dict.fromkeys((*self._rights_due(keys), *refused))
+                commands += [["MYRIGHTS", Mailbox(to_wire(connection, key))] for key in due]
         results: list[Result] = []
         for start in range(0, len(commands), PIECE):
             outcomes = connection.pipeline(commands[start : start + PIECE])
             # A refusal concerns one folder (just deleted, or not ours to read): it has no status then.
             results += [outcome for outcome in outcomes if isinstance(outcome, Result)]
-        self._learn_rights(connection, results)
+        self._learn_rights(connection, (*listing, *results))
         return _statuses(connection, results)
+
+    def _rights_due(self, keys: Sequence[bytes]) -> list[bytes]:
+        """The folders whose rights are not known; of those known the oldest: our own after a while, others' always."""
+        now = self._clock()
+        foreign = (self._prefixes or Prefixes()).is_foreign
+        ages = sorted((at, key) for key, (at, _) in self._rights.items())
+        new = [key for key in keys if key not in self._rights]
+        ours = [key for at, key in ages if now - at > RIGHTS_LAST and not foreign(key)]
+        theirs = [key for _, key in ages if foreign(key)]
+        return [*new, *ours[:REFRESHED], *theirs[:SHARED_AT_ONCE]]
 
     def _learn_rights(self, connection: Connection, results: Sequence[Result]) -> None:
         for result in results:
@@ -202,6 +248,10 @@ def _statuses(connection: Connection, results: Sequence[Result]) -> dict[bytes, 
         before = merged[key].items if key in merged else {}
         merged[key] = MailboxStatus(row.key, {**before, **row.items})
     return merged
+
+
+def _may_be_listed(prefix: bytes) -> bool:
+    return bool(prefix) and not prefix.startswith(_NO_MAIL) and not {*b"*%"} & {*prefix}
 
 
 def _prefixes(connection: Connection, spaces: Namespaces | None) -> Prefixes:

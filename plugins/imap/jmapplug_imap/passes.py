@@ -41,9 +41,13 @@ Known = Callable[[], Sequence[int]]
 
 
 class Lasting(NamedTuple):
-    """What only SELECT tells (EXAMINE always says READ-ONLY), kept for the passes that use EXAMINE."""
+    """What only SELECT tells (EXAMINE always says READ-ONLY), kept for the passes that use EXAMINE.
+
+    It holds under that UIDVALIDITY and those ``rights`` (MYRIGHTS): another user's folder may get others at any time.
+    """
 
     uidvalidity: int
+    rights: str | None
     read_only: bool
     permanent_flags: tuple[str, ...]
 
@@ -128,7 +132,9 @@ class Passes:
         )
 
     def _open(self, connection: Connection, key: bytes, qresync: tuple[int, int] | None) -> Selected:
-        lasting = self._lasting.get(key)
+        lasting, rights = self._lasting.get(key), self._access.rights.get(key)
+        if lasting is not None and lasting.rights != rights:
+            lasting = None
         selected = self._access.select(connection, key, read_only=lasting is not None, qresync=qresync)
         if selected.uidvalidity is None:
             raise UpstreamError("the server gives a folder no UIDVALIDITY", temporary=False)
@@ -138,7 +144,7 @@ class Passes:
             permanent = selected.permanent_flags
             if permanent is None:  # RFC 9051 §7.1: not told means that every flag lasts
                 permanent = (*selected.flags, "\\*")
-            self._lasting[key] = Lasting(selected.uidvalidity or 0, selected.read_only, permanent)
+            self._lasting[key] = Lasting(selected.uidvalidity or 0, rights, selected.read_only, permanent)
         return selected
 
     # --- what a pass reads

@@ -48,6 +48,8 @@ class ImapSource:
     ) -> None:
         self.commands: list[str] = []
         factory = _recorder(self.commands) if record else Connection
+        port = settings.imapPort
+        self.identity = f"{settings.username or email}@{(settings.imapHost or '').lower().rstrip('.')}:{port}"
         self._access = Access(lambda: connect(settings, email, timeouts=timeouts, factory=factory))
         self._folders = FolderLister(self._access)
         self._passes = Passes(self._access)

@@ -15,7 +15,7 @@ import msgspec
 
 from jmapplug.backends import Folder, Rights
 from jmapplug_imap import roles
-from jmapplug_imap.protocol.responses import Listed, MailboxStatus, Namespaces
+from jmapplug_imap.protocol.responses import Listed, MailboxStatus, Namespace, Namespaces
 
 INBOX = b"INBOX"
 MAX_LEVELS = 64  # deeper names come from an attacker or a broken server; what is below stays in one level
@@ -36,7 +36,7 @@ class Prefixes:
     def of(cls, spaces: Namespaces | None) -> Prefixes:
         if spaces is None or not spaces.personal:
             return cls()
-        return cls(tuple(n.prefix for n in spaces.personal), tuple(n.prefix for n in (*spaces.others, *spaces.shared)))
+        return cls(_whole(spaces.personal), _whole((*spaces.others, *spaces.shared)))
 
     @property
     def stripped(self) -> bytes:
@@ -45,9 +45,22 @@ class Prefixes:
 
     def is_foreign(self, key: bytes) -> bool:
         """Whether a folder lies under another user's or a shared prefix ("Other Users/" itself too)."""
+        if key == INBOX:
+            return False
         ours = max((len(p) for p in self.personal if key.startswith(p)), default=-1)
         theirs = max((len(p) for p in self.foreign if p and (key.startswith(p) or key == p[:-1])), default=-1)
         return theirs > ours or (b"" in self.foreign and ours < 0)
+
+
+def _whole(spaces: Iterable[Namespace]) -> tuple[bytes, ...]:
+    """Their prefixes, each once. A prefix that is a level by itself ("Public") gets the separator that it lacks."""
+    prefixes = []
+    for space in spaces:
+        prefix, separator = space.prefix, (space.separator or "").encode()
+        # RFC 2342 §5: "~" and "#" are followed by a name at once.
+        bare = prefix and not prefix.endswith((separator or prefix, b"~", b"#"))
+        prefixes.append(prefix + separator if bare else prefix)
+    return tuple(dict.fromkeys(prefixes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +95,20 @@ def split(name: bytes, separator: bytes) -> list[bytes]:
 
 
 def rights_of(letters: str | None, attributes: frozenset[str], separator: bytes) -> Rights:
-    """RFC 8621 §2 MailboxRights from MYRIGHTS (RFC 4314; RFC 2086's ``c`` and ``d`` too), None = no ACL here."""
+    """RFC 8621 §2 MailboxRights from MYRIGHTS (RFC 4314; RFC 2086's ``c`` and ``d`` too), None = no ACL here.
+
+    What cannot be read takes no Emails either: they would be nowhere to be seen, and no copy could be confirmed.
+    """
     r = frozenset(_ALL if letters is None else letters)
     selectable = "\\noselect" not in attributes and "\\nonexistent" not in attributes
+    readable = selectable and {"l", "r"} <= r
     old = "d" in r and not r & frozenset("texk")  # RFC 2086: d covered STORE \\Deleted, EXPUNGE and DELETE
     return Rights(
-        may_read_items=selectable and "r" in r,
-        may_add_items=selectable and "i" in r,
-        may_remove_items=selectable and (old or {"t", "e"} <= r),
-        may_set_seen=selectable and "s" in r,
-        may_set_keywords=selectable and "w" in r,
+        may_read_items=readable,
+        may_add_items=readable and "i" in r,
+        may_remove_items=readable and (old or {"t", "e"} <= r),
+        may_set_seen=readable and "s" in r,
+        may_set_keywords=readable and "w" in r,
         may_create_child=bool(separator) and "\\noinferiors" not in attributes and bool(r & frozenset("kc")),
         may_rename="x" in r or old,
         may_delete="x" in r or old,
@@ -104,7 +121,7 @@ def build(listing: Listing, decode: Callable[[bytes], str]) -> list[Folder]:
     rows = _merged(listing.rows)
     folders = {key: _folder(key, row, listing, decode) for key, row in rows.items()}
     for key in list(folders):
-        _complete(folders, key, _octets(rows[key]), decode, listing.prefixes.stripped)
+        _complete(folders, key, _octets(rows[key]), decode, listing.prefixes)
     return sorted(_with_roles(folders, rows, listing.prefixes), key=lambda f: (len(f.path), f.key != INBOX, f.key))
 
 
@@ -149,6 +166,8 @@ def _folder(key: bytes, row: Listed, listing: Listing, decode: Callable[[bytes],
         subscribed = key in listing.subscribed
     levels, parent = _place(key, separator, listing.prefixes.stripped)
     rights = rights_of(listing.rights.get(key), attributes, separator)
+    if not selectable and listing.prefixes.is_foreign(key):
+        rights = _NONE  # nobody tells the rights of a mere level (MYRIGHTS is refused), and it is not ours
     if key == INBOX:  # RFC 9051 §6.3.5, §6.3.6: INBOX cannot be deleted, and renaming it moves its messages instead
         child = rights.may_create_child and not listing.prefixes.stripped.upper().startswith(INBOX)
         rights = msgspec.structs.replace(rights, may_rename=False, may_delete=False, may_create_child=child)
@@ -183,12 +202,12 @@ def _text(value: int | str | None) -> str | None:
 
 
 def _complete(
-    folders: dict[bytes, Folder], key: bytes, separator: bytes, decode: Callable[[bytes], str], prefix: bytes
+    folders: dict[bytes, Folder], key: bytes, separator: bytes, decode: Callable[[bytes], str], prefixes: Prefixes
 ) -> None:
-    """Adds the levels above ``key`` that LIST does not show (mail-rules 25: mayCreateChild only)."""
+    """Adds the levels above ``key`` that LIST does not show (mail-rules 25: mayCreateChild only, where it is ours)."""
     parent = folders[key].parent
     while parent and parent not in folders:
-        levels, above = _place(parent, separator, prefix)
+        levels, above = _place(parent, separator, prefixes.stripped)
         folders[parent] = Folder(
             key=parent,
             path=tuple(decode(level) or "-" for level in levels),
@@ -196,7 +215,7 @@ def _complete(
             selectable=False,
             exists=False,
             subscribed=False,
-            rights=msgspec.structs.replace(_NONE, may_create_child=True),
+            rights=msgspec.structs.replace(_NONE, may_create_child=not prefixes.is_foreign(parent)),
         )
         parent = above
 

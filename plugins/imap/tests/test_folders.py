@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from jmapplug_imap import names
+from jmapplug_imap import folders, names
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.errors import UpstreamError
@@ -71,6 +71,69 @@ def test_rights_come_from_the_acl(upstream: Upstream) -> None:
     found = next(f for f in upstream.source().folders() if f.key == key).rights
     assert found.may_read_items
     assert not (found.may_add_items or found.may_set_seen or found.may_delete or found.may_create_child)
+
+
+@pytest.fixture
+def sharing(dovecot_shared: Any, open_upstream: Any) -> Upstream:
+    return open_upstream(dovecot_shared, proxied=True)
+
+
+def share(upstream: Upstream, *names: str) -> list[bytes]:
+    """Folders of another user, readable for ours; their keys."""
+    other = upstream.server.new_user()
+    owner = upstream.server.imap(other)
+    for name in names:
+        owner.create(name)
+        owner.setacl(name, upstream.user, "lr")
+    owner.logout()
+    return [f"shared/{other}/{name}".encode() for name in names]
+
+
+def test_the_rights_of_what_others_share_are_asked_for_at_each_look_and_ours_are_not(
+    sharing: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = share(sharing, "One", "Two", "Three")
+    source = warmed(sharing)
+    before = source.round_trips
+    source.folders()
+    assert source.round_trips - before == 2 and commands(sharing) == ["LIST"] + ["MYRIGHTS"] * 3
+    monkeypatch.setattr(folders, "SHARED_AT_ONCE", 2)
+    asked = set()
+    for _ in range(2):
+        sharing.through.lines.clear()
+        source.folders()
+        assert commands(sharing).count("MYRIGHTS") == 2
+        asked |= {key for key in keys if sharing.through.sent(f"MYRIGHTS {key.decode()}")}
+    assert asked == set(keys)
+
+
+def test_a_prefix_below_which_nothing_is_is_asked_for_once(sharing: Upstream) -> None:
+    source = warmed(sharing)
+    source.folders()
+    assert commands(sharing) == ["LIST"]
+
+
+def test_a_prefix_that_may_not_be_listed_is_no_error(dovecot_apart: Any, open_upstream: Any) -> None:
+    upstream = open_upstream(dovecot_apart, proxied=True)
+    upstream.through.refuse = [('LIST "" "?shared', "NO no such thing")]
+    (key,) = share(upstream, "One")
+    assert key not in {f.key for f in upstream.source().folders()}
+    upstream.through.refuse = []
+    source = upstream.source()
+    assert key in {f.key for f in source.folders()}
+    # Once it was listed a refusal is a failure: else the folders would be gone.
+    upstream.through.refuse = [('LIST "" "?shared', "NO [UNAVAILABLE] later")]
+    with pytest.raises(UpstreamError):
+        source.folders()
+
+
+def test_a_folder_whose_status_is_not_told_is_asked_for_its_rights(upstream: Upstream) -> None:
+    """They are believed for ten minutes otherwise, and without the right "r" there is no STATUS."""
+    upstream.create("Box")
+    source = warmed(upstream)
+    upstream.through.swallow = ["STATUS Box "]
+    source.folders()
+    assert [line.split(b" ", 1)[1] for line in upstream.through.lines[1:]] == [b"MYRIGHTS Box\r\n"]
 
 
 def test_a_parent_that_was_deleted_under_its_child_is_still_a_level(upstream: Upstream) -> None:

@@ -84,6 +84,7 @@ class Access:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.validity: dict[bytes, int] = {}
+        self.rights: dict[bytes, str] = {}
 
     def run(self, work: Callable[[Any], Any], background: bool = False) -> Any:
         return work(self.connection)

@@ -93,6 +93,50 @@ def test_another_users_special_folders_are_not_ours() -> None:
     assert {f.role or f.role_by_name for f in found.values()} == {None}
 
 
+def test_a_shared_tree_has_levels_that_are_not_ours() -> None:
+    spaces = Namespaces((Namespace(b"", "/"),), (Namespace(b"user/", "/"),), (Namespace(b"#public.", "."),))
+    found = tree(
+        row(b"user/bob/Work/Deep"),
+        row(b"user", "\\nonexistent"),
+        row(b"#public.News.x/y", separator="."),
+        row(b"Up/Down"),
+        rights={b"user/bob/Work/Deep": "lrk"},
+        prefixes=Prefixes.of(spaces),
+    )
+    assert found[b"user/bob/Work/Deep"].path == ("user", "bob", "Work", "Deep")
+    assert found[b"#public.News.x/y"].path == ("#public", "News", "x/y")
+    levels = {key: folder.rights.may_create_child for key, folder in found.items()}
+    assert levels == {
+        b"user": False, b"user/bob": False, b"user/bob/Work": False, b"user/bob/Work/Deep": True, b"#public": False,
+        b"#public.News": False, b"#public.News.x/y": True, b"Up": True, b"Up/Down": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spaces", "theirs", "ours"),
+    [
+        # The empty prefix twice; a prefix without its separator; one that a name follows at once; Courier's layout.
+        (Namespaces((Namespace(b"", "/"), Namespace(b"", "/")), (), (Namespace(b"", "/"),)), [], [b"a", b"INBOX"]),
+        (Namespaces((Namespace(b"", "/"),), (), (Namespace(b"Public", "/"),)), [b"Public", b"Public/a"], [b"Publica"]),
+        (Namespaces((Namespace(b"", "/"),), (Namespace(b"~", "/"),)), [b"~bob", b"~bob/a"], [b"bob"]),
+        (Namespaces((Namespace(b"INBOX.", "."),), (), (Namespace(b"", "."),)), [b"News"], [b"INBOX", b"INBOX.a"]),
+        (
+            Namespaces((Namespace(b"", "/"), Namespace(b"#a/b/", "/")), (Namespace(b"#a/", "/"),)),
+            [b"#a/c"],
+            [b"#a/b/c"],
+        ),
+    ],
+)
+def test_whose_a_folder_is(spaces: Namespaces, theirs: list[bytes], ours: list[bytes]) -> None:
+    prefixes = Prefixes.of(spaces)
+    assert all(prefixes.is_foreign(key) for key in theirs) and not any(prefixes.is_foreign(key) for key in ours)
+
+
+def test_a_personal_prefix_that_is_told_twice_or_without_its_separator_hides_all_the_same() -> None:
+    twice = Namespaces((Namespace(b"INBOX.", "."), Namespace(b"INBOX", ".")))
+    assert Prefixes.of(twice).stripped == b"INBOX."
+
+
 @pytest.mark.parametrize("separator", ["/", ".", "\\", '"', "^", "|", "-", ",", "&", "x", " "])
 def test_any_separator_splits(separator: str) -> None:
     """Wish 18."""
@@ -144,6 +188,9 @@ def test_an_old_name_is_told() -> None:
         ("lrte", "read_items remove_items"),
         ("lrt", "read_items"),
         ("lrkx", "read_items create_child rename delete"),
+        ("r", ""),  # RFC 8621 §2: mayReadItems is both, l and r
+        ("lswite", ""),  # nothing could be confirmed in what cannot be read
+        ("lsk", "create_child"),
         ("lrcd", "read_items create_child remove_items rename delete"),  # RFC 2086
         ("lrtecd", "read_items create_child remove_items"),  # RFC 4314 §2.1.1 shows c and d for old clients
         ("p", "submit"),

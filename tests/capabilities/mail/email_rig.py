@@ -31,8 +31,8 @@ T0 = 1_750_000_000
 
 def schema() -> Schema:
     return Schema(
-        own=((FOLDER / "own_1.sql").read_text(),),
-        cache=((FOLDER / "cache_1.sql").read_text(), (FOLDER / "cache_2.sql").read_text()),
+        own=tuple(path.read_text() for path in sorted(FOLDER.glob("own_*.sql"))),
+        cache=tuple(path.read_text() for path in sorted(FOLDER.glob("cache_*.sql"))),
     )
 
 

@@ -82,8 +82,10 @@ class Rig:
     def __init__(self, folder: Path, mailboxes: Iterable[str] = ("inbox", "archive", "trash")) -> None:
         self.server = MemoryServer()
         self.source = MemorySource(self.server)
-        cache = tuple(path.read_text() for path in sorted(FOLDER.glob("cache_*.sql")))
-        self.store = Store(folder / "store", [Schema(own=((FOLDER / "own_1.sql").read_text(),), cache=cache)])
+        own, cache = (
+            tuple(path.read_text() for path in sorted(FOLDER.glob(f"{half}_*.sql"))) for half in ("own", "cache")
+        )
+        self.store = Store(folder / "store", [Schema(own=own, cache=cache)])
         self.account = SimpleNamespace(
             id="acc", store=self.store, mail_source=lambda: self.source, spawn=gevent.spawn, limits=Limits()
         )

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from sync_rig import Rig
 
-from jmapplug.backends import Features
+from jmapplug.backends import Features, Rights
 from jmapplug.capabilities.mail.store import emails, search
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.errors import UpstreamError
@@ -424,6 +424,54 @@ def test_a_folder_that_goes_takes_its_emails_but_not_those_elsewhere(rig: Rig) -
     rig.check()
     assert [email["subject"] for email in rig.emails().values()] == ["both"]
     assert "Archive" not in rig.boxes()
+
+
+def test_a_folder_that_may_not_be_read_shows_without_items(rig: Rig) -> None:
+    """RFC 4314 "r": other folders are read all the same; the right comes back, and the ids with it."""
+    rig.deliver("one", b"Archive")
+    rig.deliver("two")
+    rig.sync()
+    before, folder = rig.emails(), rig.server.folders[b"Archive"]
+    folder.rights = Rights(may_read_items=False)
+    rig.deliver("three")
+    rig.sync()
+    assert sorted(email["subject"] for email in rig.emails().values()) == ["three", "two"]
+    assert rig.boxes()["Archive"]["totalEmails"] == 0 and not rig.boxes()["Archive"]["myRights"]["mayReadItems"]
+    folder.rights = Rights()
+    rig.sync()
+    rig.check()
+    assert before.items() <= rig.emails().items()
+
+
+def test_a_folder_that_is_withdrawn_while_a_pass_reads_does_not_stop_it(rig: Rig) -> None:
+    rig.deliver("one", b"Archive")
+    rig.sync()
+    rig.deliver("two", b"Archive")
+    rig.deliver("three", b"Trash")
+    changes = rig.source.changes
+
+    def refuse(key: bytes, *rest: Any) -> Any:
+        if key == b"Archive":
+            raise UpstreamError("Permission denied", code="noperm", temporary=False)
+        return changes(key, *rest)
+
+    rig.source.changes = refuse  # type: ignore[method-assign]
+    rig.sync()
+    assert sorted(email["subject"] for email in rig.emails().values()) == ["one", "three"]
+    rig.source.changes = changes  # type: ignore[method-assign]
+    rig.sync()
+    assert sorted(email["subject"] for email in rig.emails().values()) == ["one", "three", "two"]
+
+
+def test_rights_that_grow_beyond_what_select_said_are_asked_for_again(rig: Rig) -> None:
+    folder = rig.server.folders[b"Archive"]
+    folder.rights, folder.read_only = Rights(may_add_items=False, may_set_keywords=False), True
+    rig.deliver("one", b"Archive")
+    rig.sync()
+    assert not rig.boxes()["Archive"]["myRights"]["mayAddItems"]
+    folder.rights, folder.read_only = Rights(), False
+    rig.sync()
+    assert all(rig.boxes()["Archive"]["myRights"].values())
 
 
 # --- the pass ----------------------------------------------------------------------------------------------------

@@ -134,6 +134,11 @@ def copies(store: Store, eids: Iterable[int]) -> dict[int, list[Copy]]:
     return found
 
 
+def is_ghost(store: Store, eid: int) -> bool:
+    """Whether it is still to be found out where this Email's message lies, if anywhere."""
+    return store.cache.row("SELECT 1 FROM message WHERE eid = ? AND uid < 0", (eid,)) is not None
+
+
 def save_previews(store: Store, previews: Mapping[int, str], owed: Iterable[int] = ()) -> None:
     """Store previews that were not known (eid → text).
 

@@ -41,6 +41,7 @@ class Row(NamedTuple):
     modseq: int
     props_modseq: int
     permanent_flags: str | None
+    moved: int
 
     @property
     def known(self) -> Known:
@@ -145,10 +146,13 @@ def save(change: Change, store: Store, boxes: Sequence[Box], mids: dict[bytes, i
 
 
 def _insert(change: Change, store: Store, mid: int, props: tuple[Any, ...]) -> None:
+    revived = change.txn.row("SELECT 1 FROM mailbox WHERE mid = ?", (mid,)) is not None
+    # One that another server has is read in the pass that links what was at the old one.
+    moved = change.txn.row("SELECT 1 FROM mailbox WHERE moved = 1 AND deleted = 0") is not None
+    columns = ("mid", "id", *_PROPS, "created_modseq", "modseq", "props_modseq", "revived", "moved")
     change.txn.execute(
-        f"INSERT OR REPLACE INTO mailbox (mid, id, {', '.join(_PROPS)}, created_modseq, modseq, props_modseq)"  # noqa: S608
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (mid, ids.mailbox_id(store.salt, mid), *props, change.modseq, change.modseq, change.modseq),
+        f"INSERT OR REPLACE INTO mailbox ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+        (mid, ids.mailbox_id(store.salt, mid), *props, *(change.modseq,) * 3, revived, moved),
     )
     change.touch("Mailbox")
 
@@ -162,14 +166,17 @@ def _update(change: Change, mid: int, props: tuple[Any, ...]) -> None:
     change.touch("Mailbox")
 
 
-def mark_selected(change: Change, mid: int, marks: int) -> None:
-    """Remember what SELECT said of a folder (READ_ONLY, NO_FLAGS); writes only what differs."""
+def mark_selected(change: Change, mid: int, marks: int, given: int) -> None:
+    """Remember what SELECT said of a folder (READ_ONLY, NO_FLAGS); writes only what differs.
+
+    ``given``: its rights without that.
+    """
     bits = change.txn.value("SELECT rights FROM mailbox WHERE mid = ? AND deleted = 0", (mid,))
     if bits is None or bits & _MARKS == marks:
         return
     change.txn.execute(
         "UPDATE mailbox SET rights = ?, modseq = ?, props_modseq = ? WHERE mid = ?",
-        (selected_rights(bits, marks), change.modseq, change.modseq, mid),
+        (selected_rights(given, marks), change.modseq, change.modseq, mid),
     )
     change.touch("Mailbox")
 
@@ -184,7 +191,8 @@ def destroy(change: Change, mid: int) -> None:
     done = change.txn.execute(
         "UPDATE mailbox SET deleted = 1, key = x'', name = '', parent = NULL, role = NULL, total_emails = 0,"
         " unread_emails = 0, total_threads = 0, unread_threads = 0, uidvalidity = NULL, uidnext = NULL,"
-        " highestmodseq = NULL, messages = NULL, modseq = ?, props_modseq = ? WHERE mid = ? AND deleted = 0",
+        " highestmodseq = NULL, messages = NULL, moved = 0, created_modseq = iif(revived, 0, created_modseq),"
+        " modseq = ?, props_modseq = ? WHERE mid = ? AND deleted = 0",
         (change.modseq, change.modseq, mid),
     )
     if done:
@@ -194,8 +202,8 @@ def destroy(change: Change, mid: int) -> None:
 def set_validity(txn: Txn, mid: int, validity: int | None) -> None:
     """UIDs of this validity are coming in (None: of none); no complete pass yet (mail-rules 18)."""
     txn.execute(
-        "UPDATE mailbox SET uidvalidity = ?, uidnext = NULL, highestmodseq = NULL, messages = NULL"
-        " WHERE mid = ? AND deleted = 0",
+        "UPDATE mailbox SET uidvalidity = ?1, uidnext = NULL, highestmodseq = NULL, messages = NULL,"
+        " moved = moved AND ?1 NOTNULL WHERE mid = ?2 AND deleted = 0",
         (validity, mid),
     )
 
@@ -204,7 +212,7 @@ def set_point(txn: Txn, mid: int, point: SyncPoint, full_flags_at: int | None) -
     """The end of a complete pass."""
     txn.execute(
         "UPDATE mailbox SET uidvalidity = ?, uidnext = ?, highestmodseq = ?, messages = ?,"
-        " full_flags_at = coalesce(?, full_flags_at) WHERE mid = ? AND deleted = 0",
+        " full_flags_at = coalesce(?, full_flags_at), moved = 0 WHERE mid = ? AND deleted = 0",
         (point.uidvalidity, point.uidnext, point.highestmodseq, point.messages, full_flags_at, mid),
     )
 

@@ -15,6 +15,10 @@ from jmapplug.store.account import Change, Store
 from jmapplug.store.database import Database, Txn
 
 _IN = "IN (SELECT value FROM json_each(?))"
+HERE = "coalesce((SELECT number FROM mail_upstream WHERE current = 1), 0)"
+"""The number of the upstream that the account is at (``own_4.sql``)."""
+_BIND = f"INSERT OR REPLACE INTO mail_binding (mid, uidvalidity, uid, upstream, eid) VALUES (?, ?, ?, {HERE}, ?)"  # noqa: S608
+_UNBIND = f"DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid {_IN} AND upstream = {HERE}"  # noqa: S608
 _WINDOW = 5_000
 
 
@@ -97,13 +101,16 @@ def delete_copies(txn: Txn, mid: int, uids: Sequence[int]) -> None:
     txn.execute(f"DELETE FROM message WHERE mid = ? AND uid {_IN}", (mid, listed(uids)))  # noqa: S608
 
 
-def make_ghosts(txn: Txn, mid: int, limit: int) -> int:
-    """Turn up to ``limit`` copies into ghosts, drop those that were pending; how many positive ones there were."""
+def make_ghosts(txn: Txn, mid: int, limit: int, below: int = 0) -> int:
+    """Turn up to ``limit`` copies into ghosts, drop those that were pending; how many positive ones there were.
+
+    ``below``: their numbers begin below the negative of this, so that older ghosts stay too.
+    """
     uids = [uid for (uid,) in txn.rows("SELECT uid FROM message WHERE mid = ? AND uid > 0 LIMIT ?", (mid, limit))]
     text = listed(uids)
     txn.execute(f"DELETE FROM message WHERE mid = ? AND uid {_IN} AND eid IS NULL", (mid, text))  # noqa: S608
-    txn.execute(f"DELETE FROM message WHERE mid = ? AND -uid {_IN}", (mid, text))  # noqa: S608
-    txn.execute(f"UPDATE message SET uid = -uid WHERE mid = ? AND uid {_IN}", (mid, text))  # noqa: S608
+    txn.execute(f"DELETE FROM message WHERE mid = ? AND -uid - ? {_IN}", (mid, below, text))  # noqa: S608
+    txn.execute(f"UPDATE message SET uid = -uid - ? WHERE mid = ? AND uid {_IN}", (below, mid, text))  # noqa: S608
     return len(uids)
 
 
@@ -200,7 +207,7 @@ def bindings(own: Database, mid: int, validity: int, uids: Sequence[int]) -> dic
     """UID → Email of what was bound before (mail-rules 2)."""
     sql = (
         "SELECT b.uid, e.eid, e.tid, e.received_at, e.size FROM mail_binding b JOIN mail_email e USING (eid)"  # noqa: S608
-        f" WHERE b.mid = ? AND b.uidvalidity = ? AND b.uid {_IN}"
+        f" WHERE b.mid = ? AND b.uidvalidity = ? AND b.uid {_IN} AND b.upstream = {HERE}"
     )
     return {row[0]: Bound(*row[1:]) for row in own.rows(sql, (mid, validity, listed(uids)))}
 
@@ -243,10 +250,7 @@ def bind(
 
     def work(txn: Txn) -> None:
         txn.executemany("INSERT INTO mail_email (eid, tid, received_at, size) VALUES (?, ?, ?, ?)", emails)
-        txn.executemany(
-            "INSERT OR REPLACE INTO mail_binding (mid, uidvalidity, uid, eid) VALUES (?, ?, ?, ?)",
-            ((mid, validity, uid, eid) for uid, eid in copies_),
-        )
+        txn.executemany(_BIND, ((mid, validity, uid, eid) for uid, eid in copies_))
         txn.executemany("INSERT OR IGNORE INTO mail_evidence (hash, eid) VALUES (?, ?)", evidence_)
 
     own.write(work)
@@ -259,8 +263,8 @@ def rebind(
     rows = [(mid, validity, listed(uids)) for mid, validity, uids in gone]
 
     def work(txn: Txn) -> None:
-        txn.executemany("INSERT OR REPLACE INTO mail_binding (mid, uidvalidity, uid, eid) VALUES (?, ?, ?, ?)", new)
-        txn.executemany(f"DELETE FROM mail_binding WHERE mid = ? AND uidvalidity = ? AND uid {_IN}", rows)  # noqa: S608
+        txn.executemany(_BIND, new)
+        txn.executemany(_UNBIND, rows)
 
     own.write(work)
 
@@ -272,8 +276,9 @@ def unbind(own: Database, mid: int, validity: int, uids: Sequence[int]) -> None:
 def unbind_some(own: Database, mid: int, limit: int, keep_validity: int | None = None) -> int:
     """Drop up to ``limit`` bindings of a folder, but those under ``keep_validity``; how many went."""
     sql = (
-        "DELETE FROM mail_binding WHERE mid = ?1 AND (uidvalidity, uid) IN (SELECT uidvalidity, uid FROM mail_binding"
-        " WHERE mid = ?1 AND uidvalidity IS NOT ?2 LIMIT ?3)"
+        f"DELETE FROM mail_binding WHERE mid = ?1 AND upstream = {HERE} AND (uidvalidity, uid) IN ("  # noqa: S608
+        f"SELECT uidvalidity, uid FROM mail_binding WHERE mid = ?1 AND upstream = {HERE} AND uidvalidity IS NOT ?2"
+        " LIMIT ?3)"
     )
     return own.write(lambda txn: txn.execute(sql, (mid, keep_validity, limit)))
 
@@ -336,7 +341,11 @@ def a_copy(store: Store, eid: int) -> tuple[bytes, int] | None:
     return None if row is None else (row[0], row[1])
 
 
-def only_ghosts(store: Store, eid: int, mid: int) -> bool:
-    """Whether an Email is only remembered from before a reset of this folder."""
-    rows = store.cache.rows("SELECT mid, uid FROM message WHERE eid = ?", (eid,))
-    return bool(rows) and all(place == mid and uid < 0 for place, uid in rows)
+def places(store: Store, eid: int) -> list[tuple[int, int]]:
+    """(mid, UID) of every copy of an Email, ghosts among them."""
+    return store.cache.rows("SELECT mid, uid FROM message WHERE eid = ?", (eid,))
+
+
+def here(own: Database) -> int:
+    """The number of the upstream that the account is at."""
+    return int(own.value(f"SELECT {HERE}"))

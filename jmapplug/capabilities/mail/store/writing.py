@@ -38,7 +38,7 @@ class Arrival(Protocol):
 
 
 def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
-    """These Emails, as far as they are visible, by id."""
+    """These Emails, as far as they are visible and it is known where all of their copies are, by id."""
     if not ids:
         return {}
     sql = f"SELECT eid, id, keywords FROM email WHERE id {_IN} AND deleted = 0"  # noqa: S608
@@ -47,6 +47,8 @@ def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
     sql = f"SELECT eid, mid, uid, flags FROM message WHERE eid {_IN} AND hidden = 0 AND uid > 0 ORDER BY mid, uid"  # noqa: S608
     for eid, mid, uid, flags in store.cache.rows(sql, (listed(copies),)):
         copies[eid].append(Copy(mid, uid, flags))
+    sql = f"SELECT eid FROM message WHERE eid {_IN} AND uid < 0"  # noqa: S608
+    ghosts = {eid for (eid,) in store.cache.rows(sql, (listed(copies),))}
     return {
         id_: Standing(
             eid,
@@ -56,8 +58,14 @@ def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
             tuple(copies[eid]),
         )
         for eid, id_, keywords in rows
-        if copies[eid]
+        if copies[eid] and eid not in ghosts
     }
+
+
+def is_ghost(store: Store, id_: str) -> bool:
+    """Whether it is being found out where the copies of an Email are: their UIDs were made anew."""
+    sql = "SELECT 1 FROM message JOIN email USING (eid) WHERE id = ? AND uid < 0 AND email.deleted = 0"
+    return store.cache.row(sql, (id_,)) is not None
 
 
 def standing_of(store: Store, eids: Iterable[int]) -> dict[int, Standing]:
