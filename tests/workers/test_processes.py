@@ -544,7 +544,7 @@ def test_revoking_a_token_is_told_to_subscribed_fronts(house):
     events = []
     with client.subscribe("__accounts__", events.append):
         client.call("__accounts__", "token_revoke", {"id": token["id"]})
-        house.until(lambda: any(event.get("revoked") == token["id"] for event in events), "the revocation")
+        house.until(lambda: {"revoked": token["id"], "pool": "alice"} in events, "the revocation")
     with pytest.raises(NotFound):
         client.call("__accounts__", "token_login", {"token": token["token"]})
 
