@@ -186,11 +186,12 @@ class Passes:
     def _find_new(self, connection: Connection, selected: Selected, first: int, about: int, found: _Found) -> None:
         """Everything from the UID ``first`` on that the SELECT knew of; ``about`` so many messages."""
         last = selected.uidnext - 1 if selected.uidnext else sets.MAX_NUMBER
-        if about > LISTING:
-            found.windows = self._windows(connection, selected.exists, first, last)
+        windows = self._windows(connection, selected.exists, first, last) if about > LISTING else []
+        if len(windows) > 1:
+            found.windows = windows
             if not selected.uidnext:  # the newest window begins with the last message there is
-                found.last = found.windows[0][0]
-                found.windows[0] = (found.last, found.last)
+                found.last = windows[0][0]
+                windows[0] = (found.last, found.last)
             found.count = -1  # nobody knows: it proves nothing
             return
         found.new = self._arrivals(connection, first, last)
