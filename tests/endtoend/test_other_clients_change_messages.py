@@ -129,7 +129,7 @@ def test_deleted_hides_and_back_comes_the_same_id(scene: Scene) -> None:
         scene.flag("Inbox", uid, "\\Deleted")
         view = scene.agree()
         assert len(view.emails) == 1
-        scene.reborn |= before.emails.keys() - view.emails.keys() | before.threads.keys() - view.threads.keys()
+        scene.reborn.update(before.emails.keys() - view.emails.keys() | before.threads.keys() - view.threads.keys())
         scene.flag("Inbox", uid, "\\Deleted", on=False)
         assert scene.agree().by_subject() == before.by_subject()
 
@@ -139,7 +139,7 @@ def test_deleted_and_back_between_two_looks_of_a_client_is_listed_once(scene: Sc
     scene.append("Inbox", message("one"), message("two"))
     before = scene.begin()
     uid = scene.uids("Inbox")[-1]
-    scene.reborn |= before.emails.keys() | before.threads.keys()
+    scene.reborn.update(before.emails.keys() | before.threads.keys())
     scene.flag("Inbox", uid, "\\Deleted")
     assert len(scene.sync().emails) == 1
     scene.flag("Inbox", uid, "\\Deleted", on=False)

@@ -3,6 +3,9 @@
 Order: folders → new messages and flags of *all* changed folders → details of what is new → whatever takes Emails out of
 sight (vanished, hidden, folders that are gone) → sync points. An Email that lost its last copy stays in sight until
 then (*limbo*), so another client's move is a move. Killed anywhere, the next pass begins at the old sync points.
+
+A folder that the server refuses to open is no reason to leave the others alone: it is shown as it was, and the pass
+raises that refusal when all else is done.
 """
 
 from __future__ import annotations
@@ -24,9 +27,12 @@ from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.write_recovery import finish_transfers
+from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe
 
+FOLDERS_OWN = frozenset({"nonexistent", "trycreate", "noperm", "serverbug", "inuse"})
+"""Codes that speak of one folder, whatever the connection is worth."""
 NEWEST = 50
 LIVE = 500
 SLICE = 500
@@ -57,6 +63,7 @@ class Pass(PassFolders):
         self._points: dict[int, tuple[SyncPoint, int | None]] = {}
         self._first: set[int] = set()
         self._reset: set[int] = set()
+        self._refusal: UpstreamError | None = None
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
@@ -65,6 +72,8 @@ class Pass(PassFolders):
         with self._writes.reading():
             self._run()
         finish_transfers(self.store, self.source, self.rows, self.fetcher.folders)
+        if self._refusal is not None:
+            raise self._refusal
 
     def _run(self) -> None:
         gone = self.boxes()
@@ -105,10 +114,20 @@ class Pass(PassFolders):
                 continue
             full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
             if full or plan.is_changed(folder, row.known):
-                with suppress(Moved):
-                    self._read(row, full)
+                self._try(lambda row=row, full=full: self._read(row, full))  # type: ignore[misc]
                 self._progress()
                 breathe()
+
+    def _try(self, reading: Callable[[], None]) -> None:
+        """Read one folder; what is refused there is not the others' business."""
+        try:
+            with suppress(Moved):
+                reading()
+        except UpstreamError as error:
+            own = error.code in FOLDERS_OWN or not error.temporary
+            if not own or isinstance(error, AuthenticationError):
+                raise
+            self._refusal = self._refusal or error
 
     def _flags_due(self, row: Row) -> bool:
         age = self._flags_age[0 if self.source.features.condstore else 1]
@@ -283,8 +302,7 @@ class Pass(PassFolders):
         # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
         late = [grown for folder in self.source.folders() if (grown := self._grown(folder)) is not None]
         for grown in late:
-            with suppress(Moved):
-                self._catch_up(grown)
+            self._try(lambda grown=grown: self._catch_up(grown))  # type: ignore[misc]
         return bool(late)
 
     def _pending_with(self, mid: int, server_ids: str) -> list[int]:

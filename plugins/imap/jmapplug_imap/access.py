@@ -27,7 +27,15 @@ SLICE = 0.004
 
 
 class FolderRefused(CommandNo):
-    """SELECT or EXAMINE was refused: the folder is gone, or not ours to read."""
+    """SELECT or EXAMINE was refused: the folder is gone, or not ours to read.
+
+    Without a code it may be this connection that cannot: Dovecot 2.3.19 goes on saying "Mailbox was deleted under us"
+    on one that had the folder open before its index was lost, and opens it on any other.
+    """
+
+    @property
+    def doubtful(self) -> bool:
+        return self.code in (None, "serverbug")
 
 
 class FolderReplaced(UpstreamError):

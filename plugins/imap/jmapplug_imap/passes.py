@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jmapplug.backends import Changes, Item, SyncPoint
 from jmapplug.errors import UpstreamError
-from jmapplug_imap.access import Access, paced
+from jmapplug_imap.access import Access, FolderRefused, paced
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Part
 from jmapplug_imap.protocol.connection import Connection
@@ -65,7 +65,16 @@ class Passes:
 
     def changes(self, key: bytes, since: SyncPoint | None, known: Known) -> Changes:
         """See MailSource.changes."""
-        found = self._access.run(lambda connection: self._pass(connection, key, since, known), background=True)
+
+        def work(connection: Connection) -> Changes:
+            return self._pass(connection, key, since, known)
+
+        try:
+            found = self._access.run(work, background=True)
+        except FolderRefused as error:
+            if not error.doubtful:
+                raise
+            found = self._access.run(work, background=True)  # on another connection
         self._access.validity[key] = found.point.uidvalidity
         return found
 

@@ -162,7 +162,7 @@ class Pool:
             result = work(connection)
         except (CommandNo, CommandBad) as error:
             lane.used_at = self._clock()
-            if error.code == "serverbug":  # what it thinks that is open need not be there any more
+            if error.doubtful:
                 self._forget(lane)
             raise
         except BaseException:

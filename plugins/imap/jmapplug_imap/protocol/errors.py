@@ -26,6 +26,11 @@ class ProtocolError(ConnectionBroken):
 class CommandError(UpstreamError):
     """The server refused one command; the connection goes on. ``code`` is the response code in lower case or None."""
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the connection may be to blame: what the server thinks that is open need not be there any more."""
+        return self.code == "serverbug"
+
 
 class CommandNo(CommandError):
     """A tagged NO (RFC 9051 §7.1.2)."""
