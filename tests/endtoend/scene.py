@@ -141,6 +141,9 @@ class Scene:
         """Sync; the proxy's view is the server's, its counts are recounted, its changes lead here from everywhere."""
         self.proxy.sync(self.account)
         self.proxy.settled(self.account)
+        # On a connection from before, Dovecot may list what was.
+        self.upstream.imap.logout()
+        self.upstream.imap = self.server.imap(self.user)
         none(self.checker.breaches(**{"one_by_one": len(self.checker.history), **how}))
         return self.checker.view
 

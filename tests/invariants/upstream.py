@@ -84,10 +84,11 @@ class Upstream:
             if self._labels and "\\flagged" in attributes:
                 continue  # Starred is a keyword, no Mailbox
             path = self._path(raw, separator)
-            selectable = not attributes & {"\\noselect", "\\nonexistent"}
-            folders[path] = Folder(raw, selectable, raw in subscribed, self._server_id(raw) if selectable else None)
+            # Dovecot's maildir lists a parent that was deleted above its children as if it could be selected.
+            selectable = not attributes & {"\\noselect", "\\nonexistent"} and self._opens(raw)
             if selectable:
-                messages += self._messages(raw, path)
+                messages += self._messages(path)
+            folders[path] = Folder(raw, selectable, raw in subscribed, self._server_id(raw) if selectable else None)
         self._leave()
         return Held(folders, tuple(messages))
 
@@ -146,9 +147,11 @@ class Upstream:
         found = re.search(rf"{self._folder_item} \(?([^ )]+)".encode(), text)
         return found[1].decode() if found else None
 
+    def _opens(self, raw: str) -> bool:
+        return bool(self.imap.select(quoted(raw), readonly=True)[0] == "OK")
+
     def _examine(self, raw: str) -> None:
-        typ, data = self.imap.select(quoted(raw), readonly=True)
-        assert typ == "OK", (raw, data)
+        assert self._opens(raw), raw
 
     def _leave(self) -> None:
         """Have nothing open: a folder that somebody deletes may be one that we look into."""
@@ -157,8 +160,8 @@ class Upstream:
         else:
             self._examine("INBOX")
 
-    def _messages(self, raw: str, path: Path) -> list[Message]:
-        self._examine(raw)
+    def _messages(self, path: Path) -> list[Message]:
+        """Those of the folder that is open."""
         if self.imap.untagged_responses.get("EXISTS", [b"0"])[-1] == b"0":
             return []
         _, rows = self.imap.uid("FETCH", "1:*", f"(FLAGS RFC822.SIZE {self._item} {_TEXT})".replace("  ", " "))
