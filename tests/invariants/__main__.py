@@ -66,8 +66,11 @@ def _client(where: str) -> Client:
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     client = Client(0, "", basic(user, password))
     client.connection = kind(parts.netloc, timeout=60)
-    session = client.send("GET", "/.well-known/jmap").json
-    client.account = session["primaryAccounts"]["urn:ietf:params:jmap:mail"]
+    session = client.send("GET", "/.well-known/jmap")
+    if session.status == 301:
+        session = client.send("GET", urlsplit(session.headers["location"]).path)
+    assert session.status == 200, session
+    client.account = session.json["primaryAccounts"]["urn:ietf:params:jmap:mail"]
     return client
 
 

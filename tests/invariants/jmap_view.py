@@ -93,7 +93,7 @@ def requested(client: Client, calls: list[tuple[str, dict[str, Any]]]) -> Iterat
 def contradictions(view: View) -> Iterator[str]:
     """I1: lists, totals, threads and counts, counted again."""
     if set(view.queries[""][1]) != set(view.emails):
-        yield f"I1: Email/query lists what Email/get does not have: {set(view.queries['']) ^ set(view.emails)}"
+        yield f"I1: Email/query lists what Email/get does not have: {set(view.queries[''][1]) ^ set(view.emails)}"
     for ident, (_, ids) in view.queries.items():
         here = {each for each, email in view.emails.items() if not ident or ident in email["mailboxIds"]}
         if set(ids) != here or len(ids) != len(here) or view.totals[ident] != len(ids):
