@@ -152,7 +152,8 @@ class History:
         scene = self.scene
         with suppress(AssertionError):  # a folder that is not there under this name now
             ACTS[kind](self, where, target, two)
-        scene.imap.unselect()
+        if scene.imap.state == "SELECTED":
+            scene.imap.unselect()
 
     def deliver(self, where: str, target: str, number: int) -> None:
         subject = self.fresh()
@@ -232,6 +233,7 @@ class History:
 
     def killed(self, write: tuple[str, int, int], octets: int) -> None:
         scene = self.scene
+        scene.jmap.call("Mailbox/get", ids=[])  # there is a worker
         self.relay.trap(octets, kill(scene))
         with suppress(ConnectionError):
             self.write(scene.jmap, write, True)

@@ -146,7 +146,7 @@ class Pass(PassFolders):
         if since is None:
             self._take_listing(row, changes)
         else:
-            self._take(row, changes)
+            self._take(row, changes, since.uidnext)
         complete = since is None or full_flags or not self.source.features.condstore
         self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
 
@@ -168,10 +168,11 @@ class Pass(PassFolders):
         self._mark(row, changes)
         self._insert(row, changes.new, validity)
 
-    def _take(self, row: Row, changes: Changes) -> None:
+    def _take(self, row: Row, changes: Changes, uidnext: int) -> None:
+        """``uidnext``: that of the point since which these are the changes."""
         self._mark(row, changes)
-        # What we appended ourselves after the last pass, and somebody else removed before this one.
-        ours = sql.known_between(self.store, row.mid, row.uidnext or 0, changes.point.uidnext)
+        # What we appended ourselves after that point, and somebody else removed before this look.
+        ours = sql.known_between(self.store, row.mid, uidnext, changes.point.uidnext)
         lost = plan.missing(changes.new, ours)
         self._insert(row, changes.new, None)
         self._flags(row, changes.flags)
@@ -331,7 +332,7 @@ class Pass(PassFolders):
         changes = self._changes(row, point)
         if point is None or changes.reset:
             return
-        self._take(row, changes)
+        self._take(row, changes, point.uidnext)
         self._points[row.mid] = (changes.point, at)
         self._fetch_newest(row.mid, LIVE)
 

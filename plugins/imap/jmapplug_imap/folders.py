@@ -95,6 +95,7 @@ class FolderLister:
         more, absent = self._second(connection, names, status)
         status |= more
         rows = self._without(connection, rows, absent)
+        self._leave_replaced(status)
         rights = {key: letters for key, (_, letters) in self._rights.items()}
         found = build(Listing(tuple(rows), status, self._prefixes or Prefixes(), lsub, rights), level_text)
         self._access.uses = {folder.role: folder.key for folder in found if folder.role}
@@ -113,11 +114,20 @@ class FolderLister:
         self._absent = absent
         shut = frozenset({"\\noselect"})
         return [
-            Listed(row.key, row.separator, row.attributes | shut, row.old_key)
-            if canonical(row.key) in absent
-            else row
+            Listed(row.key, row.separator, row.attributes | shut, row.old_key) if canonical(row.key) in absent else row
             for row in rows
         ]
+
+    def _leave_replaced(self, status: dict[bytes, MailboxStatus]) -> None:
+        """Other connections select a folder that went or was made anew again before they use it.
+
+        A STORE or FETCH in the old view may make Dovecot 2.3.19 destroy the index of the new folder.
+        """
+        for other in self._access.pool.resting():
+            if other.selected is not None:
+                told = status.get(canonical(to_key(other, other.selected)))
+                if told is None or told.items.get("UIDVALIDITY") != other.uidvalidity:
+                    other.selected = None
 
     # --- the first write
 

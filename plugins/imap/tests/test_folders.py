@@ -211,3 +211,20 @@ def test_a_parent_deleted_above_its_children_is_no_folder_to_read(
         found = {f.key: f for f in source.folders()}
         assert not found[b"INBOX.up"].selectable and found[b"INBOX.up.down"].selectable
     assert upstream.through.connections == before + 1
+
+
+def test_a_folder_made_anew_is_left_by_every_connection(upstream: Upstream) -> None:
+    """What is stored or fetched in the old view may cost Dovecot the new folder's index."""
+    work = upstream.create("Work")
+    upstream.append(work, message("old"))
+    source = upstream.source()
+    source.changes(work, None, list)
+    pool = source._access.pool
+    pool.run(lambda connection: source.headers(work, [1]), background=True)  # the sync's is busy: on another one
+    source.folders()
+    (other,) = [each for each in pool.resting() if each.selected == work]
+    upstream.delete(work)
+    upstream.create("Work")
+    upstream.append(work, message("new"))
+    source.folders()
+    assert other.selected is None and not other.broken

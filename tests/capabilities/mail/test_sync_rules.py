@@ -621,3 +621,22 @@ def test_no_transaction_is_open_while_another_greenlet_runs(rig: Rig) -> None:
         greenlet.settrace(old)
         beside.kill()
     assert inside == []
+
+
+def test_what_a_pass_has_read_stays_when_the_folder_is_read_once_more_in_it(rig: Rig) -> None:
+    """Rule 19: an Email in limbo is looked for in folders that have grown; what came to them first is not lost."""
+    uid = rig.deliver("gone")
+    rig.sync()
+    rig.server.expunge(b"INBOX", uid)
+    rig.deliver("first", b"Archive")
+
+    def before(name: str) -> None:
+        if name == "details":
+            rig.source.before = None
+            rig.deliver("second", b"Archive")
+
+    rig.source.before = before
+    rig.sync()
+    assert rig.source.before is None
+    assert {email["subject"] for email in rig.emails().values()} == {"first", "second"}
+    rig.check()
