@@ -47,16 +47,25 @@ STEP = st.one_of(
     st.tuples(st.just("agree")),
     st.tuples(st.just("kill"), WRITE, st.integers(20, 400)),
 )
+Write = tuple[str, int, int]
 _accounts = itertools.count(1)
 
 
+class Away(Exception):
+    """The worker was killed before the write that was meant to meet it."""
+
+
 class History:
-    """One account's. ``sure``: subjects that nobody took away; ``wishes``: what was acknowledged and is untouched."""
+    """One account's. ``sure``: subjects that nobody took away; ``wishes``: what was acknowledged and is untouched.
+
+    ``stale``: the other client did something since the last pass: a write may not reach a copy that is not known yet.
+    """
 
     def __init__(self, scene: Scene, relay: Hiding, other: Other) -> None:
         self.scene, self.relay, self.other = scene, relay, other
         self.sure: set[str] = set()
         self.wishes: dict[str, Wish] = {}
+        self.stale = False
         self.count = itertools.count(1)
         self.second: Client
 
@@ -80,8 +89,8 @@ class History:
 
     # --- the JMAP clients
 
-    def call(self, client: Client, write: tuple[str, int, int]) -> tuple[str, dict[str, Any], str | None]:
-        """(method, arguments, subject) of a write to what is there at this moment."""
+    def call(self, client: Client, write: Write) -> tuple[str, dict[str, Any], str | None]:
+        """(method, arguments, subject of what it is about) of a write to what is there at this moment."""
         kind, one, two = write
         back = {"resultOf": "0", "name": "Email/query", "path": "/ids"}
         (_, _, _), (_, got, _), (_, boxes, _) = client.request(
@@ -93,7 +102,8 @@ class History:
         places = sorted(top.values())
         place, elsewhere = places[one % len(places)], places[two % len(places)]
         if kind == "draft":
-            return "Email/set", {"create": {"d": draft(place, self.fresh())}}, None
+            subject = self.fresh()
+            return "Email/set", {"create": {"d": draft(place, subject)}}, subject
         if kind == "import":
             raw = message(self.fresh())
             return (
@@ -115,39 +125,36 @@ class History:
 
     def blob(self, client: Client, raw: bytes) -> str:
         reply = client.send("POST", f"/upload/{self.scene.account}/", raw, {"Content-Type": "message/rfc5322"})
+        if reply.status == 503:
+            raise Away
         assert reply.status == 200, reply
         return str(reply.json["blobId"])
 
-    def write(self, client: Client, write: tuple[str, int, int], alone: bool) -> None:
+    def write(self, client: Client, write: Write, alone: bool) -> None:
         method, args, subject = self.call(client, write)
-        new = self.new_subject(args, write)
         if write[0] == "destroy":
             self.doubt(subject)
         ((name, reply, _),) = client.request((method, args))
         if name == "error" or any(reply.get(each) for each in ("notCreated", "notUpdated", "notDestroyed")):
-            self.doubt(subject, new)
+            self.doubt(subject)
             for email in (*args.get("update", {}), *args.get("destroy", ())):
                 self.wishes.pop(email, None)
             return
         for email, patch in args.get("update", {}).items():
             words = {key.partition("/")[2]: bool(value) for key, value in patch.items() if key.startswith("keywords/")}
             self.wishes.pop(email, None)
-            if alone and words:
+            if alone and words and not self.stale:
                 self.wishes[email] = Wish(email, keywords=words)
         for email in args.get("destroy", ()):
             self.wishes.pop(email, None)
-            if alone:
+            if alone and not self.stale:
                 self.wishes[email] = Wish(email, destroyed=True)
-
-    def new_subject(self, args: dict[str, Any], write: tuple[str, int, int]) -> str | None:
-        if write[0] == "draft":
-            return str(args["create"]["d"]["subject"])
-        return f"s{next(self.count) - 1}s" if write[0] == "import" else None
 
     # --- the other client
 
-    def act(self, act: tuple[str, int, int]) -> None:
+    def act(self, act: Write) -> None:
         kind, one, two = act
+        self.stale = True
         where, target = FOLDERS[one % 4], FOLDERS[two % 4]
         scene = self.scene
         with suppress(AssertionError):  # a folder that is not there under this name now
@@ -220,22 +227,22 @@ class History:
         kind, *rest = what
         STEPS[kind](self, *rest)
 
-    def jmap(self, write: tuple[str, int, int]) -> None:
+    def jmap(self, write: Write) -> None:
         self.write(self.scene.jmap, write, alone=True)
 
-    def both(self, one: tuple[str, int, int], two: tuple[str, int, int]) -> None:
+    def both(self, one: Write, two: Write) -> None:
         together(lambda: self.write(self.scene.jmap, one, False), lambda: self.write(self.second, two, False))
 
-    def race(self, write: tuple[str, int, int], act: tuple[str, int, int]) -> None:
+    def race(self, write: Write, act: Write) -> None:
         self.wishes.clear()
         together(lambda: self.write(self.second, write, False), lambda: self.act(act))
         self.wishes.clear()
 
-    def killed(self, write: tuple[str, int, int], octets: int) -> None:
+    def killed(self, write: Write, octets: int) -> None:
         scene = self.scene
         scene.jmap.call("Mailbox/get", ids=[])  # there is a worker
         self.relay.trap(octets, kill(scene))
-        with suppress(ConnectionError):
+        with suppress(Away):
             self.write(scene.jmap, write, True)
         self.relay.disarm()
         wait_until(lambda: synced(scene), "the account is back", 60)
@@ -248,6 +255,7 @@ class History:
             scene.reborn.update(view.emails, view.threads)
         wait_until(lambda: synced(scene), "the account can be read", 60)
         scene.agree(**how)
+        self.stale = False
         checker = scene.checker
         none(acknowledged(checker.held, checker.view, checker.ledger, self.wishes.values()))
         counted = Counter(email["subject"] for email in checker.view.emails.values())
@@ -291,16 +299,21 @@ def opened(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Callable[[]
     server: Any = request.getfixturevalue(row.fixture)
     made: list[History] = []
 
+    def close() -> None:
+        while made:
+            history = made.pop()
+            history.scene.close()
+            history.relay.close()
+
     def open_() -> History:
+        close()
         scene = row.scene(proxy, server, f"h{os.getpid()}n{next(_accounts)}", row.kind)
         made.append(History(scene, Hiding(server.port, row.hidden), Other(scene, dict(row.places), row.renumber)))
         made[-1].begin()
         return made[-1]
 
     yield open_
-    for each in made:
-        each.scene.close()
-        each.relay.close()
+    close()
 
 
 @settings(

@@ -13,8 +13,11 @@ import pytest
 from sync_rig import Rig
 
 from jmapplug.backends import Features
+from jmapplug.capabilities.mail.apply import resettle
+from jmapplug.capabilities.mail.link import settling_folders
 from jmapplug.capabilities.mail.store import emails, search
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sync_sql
 from jmapplug.errors import UpstreamError
 from jmapplug.testing.memory_source import MemoryServer, switch
 
@@ -640,3 +643,23 @@ def test_what_a_pass_has_read_stays_when_the_folder_is_read_once_more_in_it(rig:
     assert rig.source.before is None
     assert {email["subject"] for email in rig.emails().values()} == {"first", "second"}
     rig.check()
+
+
+def test_a_copy_that_was_lost_here_comes_back_when_all_flags_are_compared(plain: Rig) -> None:
+    """Losing sight of a message is the worst that can happen, whatever the reason: a look at everything heals it."""
+    plain.deliver("one")
+    plain.deliver("two")
+    plain.sync()
+    before = plain.email("one")
+
+    def lose(change: Any) -> None:
+        eids = sync_sql.emails_of(change.txn, 1, [1])
+        sync_sql.delete_copies(change.txn, 1, [1])
+        resettle(change, settling_folders(plain.store, boxes_sql.rows(plain.store)), eids)
+
+    plain.store.commit(lose)
+    assert plain.email("two") and len(plain.emails()) == 1
+    plain.server.set_flags(b"INBOX", 2, "\\Seen")
+    plain.sync()
+    plain.check()
+    assert plain.email("one") == before
