@@ -1,4 +1,7 @@
-"""One and the same scenario of a second IMAP client on every kind of server: I1, I3 and I5 after each step."""
+"""One and the same scenario of a second IMAP client on every kind of server: I1, I3 and I5 after each step.
+
+It also holds mail-rules 3, 6, 13, 15, 19, 22 and 25 on all of them: ids go with what the server calls the same.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ import pytest
 from gmail_scene import DRAFTS, TRASH, GmailScene
 from hiding import Hiding
 from matrix_steps import STEPS, Other
-from scene import Scene, Where
+from scene import Scene, Where, none
 
 from jmapplug.testing.proxy import Proxy
+from tests.invariants.rules import Wish, acknowledged, untouched
 
 HIDDEN = ("NOTIFY", "QRESYNC", "CONDSTORE", "MOVE", "UIDPLUS", "SPECIAL-USE", "LIST-STATUS", "IDLE", "LITERAL+")
 """Step by step: each row of the matrix hides one more of these from the proxy, and what stands on it."""
@@ -110,6 +114,20 @@ def test_the_view_is_the_server_s_after_every_step(actor: Other, row: Server) ->
         except AssertionError as error:
             raise AssertionError(f"after “{each.name}”") from error
     actor.scene.agree(sample=ROOM)
+    write(actor.scene)
+
+
+def write(scene: Scene) -> None:
+    """I2 and I6: what a write names is so, and nothing else has changed."""
+    checker = scene.checker
+    before = checker.held
+    flagged, destroyed, *_ = sorted(checker.ledger.groups.keys() & checker.view.emails.keys())
+    reply = scene.jmap.call("Email/set", update={flagged: {"keywords/$flagged": True}}, destroy=[destroyed])
+    assert not reply["notUpdated"] and not reply["notDestroyed"], reply
+    scene.agree(last=1)
+    none(untouched(before, checker.held, [checker.ledger.groups[each] for each in (flagged, destroyed)]))
+    wishes = [Wish(flagged, keywords={"$flagged": True}), Wish(destroyed, destroyed=True)]
+    none(acknowledged(checker.held, checker.view, checker.ledger, wishes))
 
 
 def test_every_server_does_most_of_the_steps() -> None:
