@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import scene as scenes
 from scene import Scene
 
-from jmapplug.testing.gmail_store import STARRED
-
-scenes.IDENTITY["gmail"] = "X-GM-MSGID"
 INBOX, ALL, TRASH, SPAM = ("Inbox",), ("[Gmail]", "All Mail"), ("[Gmail]", "Trash"), ("[Gmail]", "Spam")
 DRAFTS, SENT, IMPORTANT = ("[Gmail]", "Drafts"), ("[Gmail]", "Sent Mail"), ("[Gmail]", "Important")
 
 
 class GmailScene(Scene):
     """The other client names folders by their raw names here."""
-
-    def listed(self) -> list[tuple[str, bool]]:
-        return [row for row in super().listed() if row[0] != STARRED]
-
-    def name(self, *path: str) -> str:
-        return '"' + "/".join(path) + '"'
 
     def box(self, *path: str) -> str:
         """The id of a Mailbox."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from relay import Relay
+from jmapplug.testing.relay import Relay
 
 _LITERAL = re.compile(rb"\{(\d+)(\+?)\}\r?\n\Z")
 

@@ -57,7 +57,7 @@ def test_a_worker_killed_while_folders_change_loses_no_id(dove: Scene, relay: Re
             assert kind == "error" and answer["type"] == "serverPartialFail", answer
         else:
             assert kind == "Mailbox/set" and answer["notUpdated"] is None, answer
-        dove.history = dove.history[:1]
+        del dove.history[1:]
         wait_until(lambda: synced(dove), "the account is back", 60)
         before, view = view, dove.agree()
         assert set(view.mailboxes) == set(before.mailboxes), "another id"

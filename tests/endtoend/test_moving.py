@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from relay import Relay
 from scene import Scene, View, message
 
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import wait_until
 from jmapplug.testing.proxy import Proxy
+from jmapplug.testing.relay import Relay
 
 Make = Callable[..., Scene]
 LAYOUT = {"dovecot": ("", "/"), "courier": ("INBOX.", ".")}

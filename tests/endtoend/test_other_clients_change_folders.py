@@ -5,25 +5,6 @@ from __future__ import annotations
 import pytest
 from scene import Scene, View, message
 
-NAMES = (
-    "R&D",
-    "&-",
-    'say "hi"',
-    "back\\slash",
-    "Grüße",
-    "Ünïcödé &amp; more",
-    "日本語",
-    "party 🎉",
-    "per%cent",
-    "a.b",
-    "a/b",
-    "Entw&APw-rfe",
-    "in the middle  two blanks",
-    "trailing blank ",
-    "(brackets) {5}",
-    "~tilde",
-)
-
 
 def box(view: View, *path: str) -> dict[str, object]:
     return view.mailboxes[view.paths()[path]]
@@ -36,21 +17,6 @@ def test_inbox_is_shown_as_inbox_subscribed_and_stays(scene: Scene) -> None:
     assert (inbox["role"], inbox["isSubscribed"], inbox["parentId"]) == ("inbox", True, None)
     rights = inbox["myRights"]
     assert isinstance(rights, dict) and not rights["mayRename"] and not rights["mayDelete"] and rights["mayReadItems"]
-
-
-def test_folders_come_and_go(scene: Scene) -> None:
-    """Rule 16: their Emails go with them, but not those that are elsewhere too."""
-    scene.append("Inbox", message("one"))
-    scene.begin()
-    scene.create("Work")
-    scene.append("Work", message("two"), message("three"))
-    scene.agree()
-    scene.move("Work", scene.uids("Work")[0], "Inbox")
-    scene.do("SELECT", scene.name("Inbox"))
-    scene.do("DELETE", scene.name("Work"))
-    view = scene.agree()
-    assert set(view.by_subject()) == {"one", "two"}
-    assert ("Work",) not in view.paths()
 
 
 @pytest.mark.parametrize("kind", ["dovecot", "courier", "pymap"])
@@ -72,34 +38,6 @@ def test_a_renamed_folder_keeps_its_id_and_its_emails_theirs(make: object, kind:
     assert not told["created"] and not told["destroyed"]
 
 
-def test_a_folder_made_anew_under_its_name_is_another_mailbox(copying: Scene) -> None:
-    """Rule 6: the server's mailbox id speaks against it."""
-    copying.create("Work")
-    copying.append("Work", message("one"))
-    before = copying.begin()
-    copying.do("SELECT", copying.name("Inbox"))
-    copying.do("DELETE", copying.name("Work"))
-    copying.create("Work")
-    copying.append("Work", message("two"))
-    after = copying.agree()
-    assert after.paths()["Work",] != before.paths()["Work",]
-    assert set(after.by_subject()) == {"two"}
-
-
-def test_two_folders_that_swap_their_names_keep_their_ids(copying: Scene) -> None:
-    """Rule 6."""
-    for name in ("A", "B"):
-        copying.create(name)
-        copying.append(name, message(f"in {name}"))
-    before = copying.begin()
-    copying.do("SELECT", copying.name("Inbox"))
-    for old, new in (("A", "C"), ("B", "A"), ("C", "B")):
-        copying.do("RENAME", copying.name(old), copying.name(new))
-    after = copying.agree()
-    assert after.paths()["A",] == before.paths()["B",] and after.paths()["B",] == before.paths()["A",]
-    assert after.by_subject() == before.by_subject()
-
-
 def test_rename_of_inbox_is_a_move_of_its_emails(dove: Scene) -> None:
     """Rule 25."""
     dove.append("Inbox", message("one"), message("two"))
@@ -109,25 +47,6 @@ def test_rename_of_inbox_is_a_move_of_its_emails(dove: Scene) -> None:
     assert after.paths()["Inbox",] == before.paths()["Inbox",]
     assert after.by_subject() == before.by_subject()
     assert box(after, "Inbox")["totalEmails"] == 0 and box(after, "Kept")["totalEmails"] == 2
-
-
-def test_odd_names_are_shown_as_they_are(scene: Scene) -> None:
-    """Rule 25: each name that the server takes is one level, with its characters, and its mail is read."""
-    made = []
-    for at, name in enumerate(NAMES):
-        if scene.separator in name or (scene.kind == "pymap" and "." in name):
-            # A level of its own; and pymap's maildir takes "." for a separator too.
-            continue
-        typ, _ = scene.imap.create(scene.name(name))
-        if typ == "OK":
-            made.append(name)
-            scene.append(name, message(f"in {at}"))
-    assert len(made) >= 10, made
-    view = scene.begin()
-    assert {(name,) for name in made} <= set(view.paths())
-    assert len(view.emails) == len(made)
-    got = scene.jmap.call("Email/get", ids=list(view.emails), properties=["preview"])["list"]
-    assert {email["preview"] for email in got} == {"Some text."}
 
 
 def test_parents_that_cannot_be_selected_only_hold_children(dove: Scene) -> None:
@@ -158,15 +77,6 @@ def test_courier_s_prefix_is_no_mailbox(courier: Scene) -> None:
     view = courier.begin()
     assert ("Work", "2026") in view.paths() and ("Sent",) in view.paths()
     assert box(view, "Sent")["role"] == "sent" and box(view, "Sent")["parentId"] is None
-
-
-def test_subscriptions_are_followed(scene: Scene) -> None:
-    """RFC 8621 §2 isSubscribed."""
-    scene.create("Work")
-    scene.do("SUBSCRIBE", scene.name("Work"))
-    assert box(scene.begin(), "Work")["isSubscribed"] is True
-    scene.do("UNSUBSCRIBE", scene.name("Work"))
-    assert box(scene.agree(), "Work")["isSubscribed"] is False
 
 
 def test_roles_go_by_name_where_the_server_states_none(pym: Scene) -> None:

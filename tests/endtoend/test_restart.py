@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from relay import Relay
 from scene import message
 
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import running, wait_until
 from jmapplug.testing.proxy import Client, Proxy
+from jmapplug.testing.relay import Relay
 
 ACCOUNTS = 10
 MESSAGES = 20

@@ -70,6 +70,12 @@ def new_validity(scene: Scene, *path: str) -> None:
         index.unlink()
 
 
+def well(scene: Scene) -> None:
+    """Whose files are changed behind its back, Dovecot may answer an internal error once."""
+    sync = f"/api/accounts/{scene.account}/sync"
+    wait_until(lambda: scene.proxy.management.send("POST", sync).status == 200, "Dovecot is well again")
+
+
 def test_a_new_uidvalidity_changes_no_id(courier: Scene) -> None:
     """Rules 2, 4: known messages are linked again by what the server calls them; the folder keeps its id."""
     courier.create("Work")
@@ -83,9 +89,7 @@ def test_a_new_uidvalidity_changes_no_id(courier: Scene) -> None:
     new_validity(courier, "Work")
     courier.imap = courier.server.imap(courier.user)
     assert courier.imap.status(courier.name("Work"), "(UIDVALIDITY)")[1] != old
-    # Whose files are changed behind its back, Dovecot may answer an internal error once.
-    sync = f"/api/accounts/{courier.account}/sync"
-    wait_until(lambda: courier.proxy.management.send("POST", sync).status == 200, "Dovecot is well again")
+    well(courier)
     after = courier.agree()
     assert ids_by_subject(after) == ids_by_subject(before)
     assert after.paths()["Work",] == before.paths()["Work",]
@@ -213,13 +217,14 @@ def test_messages_that_a_broken_server_loses_and_finds_again_keep_their_ids(dove
     dove.create("Work")
     dove.append("Work", *[message(f"number {at}") for at in range(30)])
     before = dove.begin()
-    dove.reborn |= before.emails.keys() | before.threads.keys()
+    dove.reborn.update(before.emails.keys() | before.threads.keys())
     dove.imap.logout()
     folder = dove.server.folder / "mail" / dove.user / "sdbox" / "mailboxes" / "Work" / "dbox-Mails"
     for each in list(folder.glob("dovecot.index*")):
         each.unlink()
     dove.imap = dove.server.imap(dove.user)
     dove.imap.select(dove.name("Work"))
+    well(dove)
     assert not dove.agree().emails
     dove.do("SELECT", dove.name("Inbox"))
     config = str(dove.server.folder / "dovecot.conf")

@@ -60,12 +60,18 @@ class PassRows(PassFolders):
             breathe()
 
     def _flags(self, row: Row, items: Sequence[Item]) -> None:
+        unknown: list[int] = []
         for part in slices(items, SLICE):
             part = self._untouched(row.mid, part)
-            planned = plan.plan_items(part, sql.copies(self.store, row.mid, [item.uid for item in part]))
+            copies = sql.copies(self.store, row.mid, [item.uid for item in part])
+            planned = plan.plan_items(part, copies)
             self._change_flags(row, planned.changes)
             self._hiding.setdefault(row.mid, []).extend(planned.hiding)
+            unknown += [item.uid for item in part if item.uid not in copies]
             breathe()
+        if unknown:
+            # Below what the last pass had seen, and we have no copy of them: however we lost them, they are there.
+            self._insert(row, self.source.items(row.key, unknown), None)
 
     def _untouched(self, mid: int, items: Sequence[Item]) -> Sequence[Item]:
         newer = self._newer(mid, [item.uid for item in items])

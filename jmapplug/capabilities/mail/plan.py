@@ -49,7 +49,7 @@ def plan_items(items: Iterable[Item], local: Mapping[int, tuple[str, bool]]) -> 
         flags, hidden = canonical(item.flags)
         known = local.get(item.uid)
         if known is None:
-            # Flags of a message that we were never told of: the next pass brings it as a new one.
+            # Flags of a message that we have no copy of are none: the pass asks for all that makes one.
             if item.received_at is not None:
                 plan.new.append(NewCopy(item.uid, flags, hidden, item.received_at, item.server_id))
         elif known != (flags, hidden):

@@ -22,6 +22,7 @@ from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.capabilities.mail.watching import Watching
 from jmapplug.errors import UpstreamError
 
+GONE = frozenset({"nonexistent", "trycreate"})
 HISTORY = 200
 PUBLISH_EVERY = 5.0
 BIG_CACHE_KB = 16_384
@@ -98,7 +99,7 @@ class MailService:
             if first:
                 self._boost(True)
             try:
-                self._run("listing" if first else "sync", lambda one: one.run(), live=not first)
+                self._pass("listing" if first else "sync", live=not first)
             except UpstreamError:
                 # A server that gives us one connection only may have given it to the watch.
                 self._watching.drop()
@@ -170,6 +171,15 @@ class MailService:
 
     def _is_first(self) -> bool:
         return all(row.uidnext is None for row in boxes_sql.rows(self.account.store))
+
+    def _pass(self, phase: str, *, live: bool) -> None:
+        try:
+            self._run(phase, lambda one: one.run(), live=live)
+        except UpstreamError as error:
+            if error.code not in GONE:
+                raise
+            # Another client has deleted or renamed a folder between our listing and our look into it.
+            self._run(phase, lambda one: one.run(), live=live)
 
     def _run(self, phase: str, work: Callable[[Pass], None], *, live: bool) -> None:
         self._phase = phase

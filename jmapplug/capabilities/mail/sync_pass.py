@@ -3,6 +3,9 @@
 Order: folders → new messages and flags of *all* changed folders → details of what is new → whatever takes Emails out of
 sight (vanished, hidden, folders that are gone) → sync points. An Email that lost its last copy stays in sight until
 then (*limbo*), so another client's move is a move. Killed anywhere, the next pass begins at the old sync points.
+
+A folder that the server refuses to open is no reason to leave the others alone: it is shown as it was, and the pass
+raises that refusal when all else is done.
 """
 
 from __future__ import annotations
@@ -150,7 +153,7 @@ class Pass(PassRows):
         if since is None:
             self._take_listing(row, changes)
         else:
-            self._take(row, changes)
+            self._take(row, changes, since.uidnext)
         complete = since is None or full_flags or not self.source.features.condstore
         self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
 
@@ -169,16 +172,16 @@ class Pass(PassRows):
         self._insert(row, changes.new, validity)
         self._read_windows(row, changes, 1)
 
-    def _take(self, row: Row, changes: Changes) -> None:
+    def _take(self, row: Row, changes: Changes, uidnext: int) -> None:
+        """``uidnext``: that of the point since which these are the changes."""
         self._mark(row, changes)
-        # What we appended ourselves after the last pass, and somebody else removed before this one.
-        end = row.uidnext or 0
-        ours = sql.known_between(self.store, row.mid, end, changes.point.uidnext)
+        # What we appended ourselves after that point, and somebody else removed before this look.
+        ours = sql.known_between(self.store, row.mid, uidnext, changes.point.uidnext)
         lost = plan.missing(changes.new, plan.outside(changes.windows, ours))
         self._insert(row, changes.new, None)
         self._flags(row, changes.flags)
         self._going.setdefault(row.mid, []).extend([*changes.vanished, *lost])
-        self._read_windows(row, changes, end)
+        self._read_windows(row, changes, uidnext)
 
     def _read_windows(self, row: Row, changes: Changes, end: int) -> None:
         """What a large folder has left open, in pieces, newest first. ``end``: UIDs from here on are new."""
@@ -291,7 +294,7 @@ class Pass(PassRows):
         changes = self._changes(row, point)
         if point is None or changes.reset:
             return
-        self._take(row, changes)
+        self._take(row, changes, point.uidnext)
         self._points[row.mid] = (changes.point, at)
         self._fetch_newest(row.mid, LIVE)
 

@@ -20,9 +20,9 @@ from jmapplug_imap.names import level_text, to_key, to_wire
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
-from jmapplug_imap.protocol.errors import CommandError, ConnectionBroken
+from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
 from jmapplug_imap.protocol.responses import Listed, MailboxStatus, MyRights, Namespaces
-from jmapplug_imap.tree import Listing, Prefixes, build, canonical
+from jmapplug_imap.tree import INBOX, Listing, Prefixes, build, canonical
 
 PIECE = 400  # commands in one write: their answers fit into the sockets' buffers while we still write
 RIGHTS_LAST = 600.0  # seconds for which MYRIGHTS is believed, and for which a prefix below which nothing is stays so
@@ -30,6 +30,8 @@ REFRESHED = 50  # folders whose rights are asked for again in one look: with tho
 SHARED_AT_ONCE = 100  # so many shared folders' rights are asked for in one look, the oldest answers first
 _NO_MAIL = (b"#news", b"#ftp", b"#mh")  # RFC 3501 §5.1.2: namespaces of other things, with no end
 _UNSELECTABLE = frozenset({"\\noselect", "\\nonexistent"})
+ABSENT = frozenset({None, "nonexistent", "trycreate"})
+"""Codes of a STATUS that mean that there is no such mailbox; Dovecot's maildir says so without one."""
 
 
 class FolderLister:
@@ -44,6 +46,8 @@ class FolderLister:
         self._ask_apart = 0.0
         self._separators: dict[bytes, bytes] = {}
         self._writers: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._absent: frozenset[bytes] = frozenset()
+        self._seen: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     def prefix(self, connection: Connection) -> bytes:
         """What the keys of all our folders at the top begin with ("INBOX." in Courier's layout)."""
@@ -97,12 +101,43 @@ class FolderLister:
         lsub = None if self._list_tells_subscriptions(connection) else _names(connection, listed)
         status = _statuses(connection, results)
         names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]
-        status |= self._second(connection, names, status, results)
+        more, absent = self._second(connection, names, status, results)
+        status |= more
+        rows = self._without(connection, rows, absent)
+        self._leave_replaced(status)
         self._access.rights = {key: letters for key, (_, letters) in self._rights.items()}
         prefixes = self._prefixes or Prefixes()
         found = build(Listing(tuple(rows), status, prefixes, lsub, self._access.rights), level_text)
         self._access.uses = {folder.role: folder.key for folder in found if folder.role}
         return as_labels(found) if self._access.features.labels else found
+
+    def _without(self, connection: Connection, rows: list[Listed], absent: frozenset[bytes]) -> list[Listed]:
+        """The rows; those that are not there after all hold children only.
+
+        Dovecot 2.3.19's maildir lists a parent that was deleted above its children as if it could be selected. But a
+        connection that has known a folder may be wrong about it: what is newly absent is looked at on another one.
+        """
+        if absent - self._absent and connection in self._seen:
+            connection.close()
+            raise ConnectionBroken("a listed folder is not there")  # run() makes another one
+        self._seen.add(connection)
+        self._absent = absent
+        shut = frozenset({"\\noselect"})
+        return [
+            Listed(row.key, row.separator, row.attributes | shut, row.old_key) if canonical(row.key) in absent else row
+            for row in rows
+        ]
+
+    def _leave_replaced(self, status: dict[bytes, MailboxStatus]) -> None:
+        """Other connections select a folder that went or was made anew again before they use it.
+
+        A STORE or FETCH in the old view may make Dovecot 2.3.19 destroy the index of the new folder.
+        """
+        for other in self._access.pool.resting():
+            if other.selected is not None:
+                told = status.get(canonical(to_key(other, other.selected)))
+                if told is None or told.items.get("UIDVALIDITY") != other.uidvalidity:
+                    other.selected = None
 
     # --- the first write
 
@@ -196,24 +231,28 @@ class FolderLister:
         keys: Sequence[bytes],
         known: dict[bytes, MailboxStatus],
         listing: Sequence[Result],
-    ) -> dict[bytes, MailboxStatus]:
-        commands: list[Command] = []
-        if not self._list_tells_status(connection):
-            items = self._status_items(connection)
-            commands += [["STATUS", Mailbox(to_wire(connection, key)), items] for key in keys if key not in known]
+    ) -> tuple[dict[bytes, MailboxStatus], frozenset[bytes]]:
+        """What was still missing, and the keys of folders that are not there although LIST shows them."""
+        # RFC 5819 §2: LIST leaves out a status that it cannot tell; then it is asked for by itself.
+        asked = [key for key in keys if key not in known]
+        items = self._status_items(connection)
+        commands: list[Command] = [["STATUS", Mailbox(to_wire(connection, key)), items] for key in asked]
         if connection.has("ACL"):
             self._rights = {key: row for key, row in self._rights.items() if key in set(keys)}
             if not connection.has("LIST-MYRIGHTS"):
-                refused = [key for key in keys if key not in known] if self._list_tells_status(connection) else []
+                refused = asked if self._list_tells_status(connection) else []
                 due = dict.fromkeys((*self._rights_due(keys), *refused))
                 commands += [["MYRIGHTS", Mailbox(to_wire(connection, key))] for key in due]
-        results: list[Result] = []
+        outcomes: list[Result | CommandError] = []
         for start in range(0, len(commands), PIECE):
-            outcomes = connection.pipeline(commands[start : start + PIECE])
-            # A refusal concerns one folder (just deleted, or not ours to read): it has no status then.
-            results += [outcome for outcome in outcomes if isinstance(outcome, Result)]
+            outcomes += connection.pipeline(commands[start : start + PIECE])
+        # A refusal concerns one folder (just deleted, or not ours to read): it has no status then.
+        results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         self._learn_rights(connection, (*listing, *results))
-        return _statuses(connection, results)
+        gone = frozenset(key for key, outcome in zip(asked, outcomes, strict=False) if _says_absent(outcome))
+        # What has rights is there: Cyrus refuses without a code where we may not read.
+        there = {canonical(to_key(connection, row.key)) for result in results for row in result.of(MyRights)}
+        return _statuses(connection, results), gone - there - {INBOX}
 
     def _rights_due(self, keys: Sequence[bytes]) -> list[bytes]:
         """The folders whose rights are not known; of those known the oldest: our own after a while, others' always."""
@@ -229,6 +268,10 @@ class FolderLister:
         for result in results:
             for row in result.of(MyRights):
                 self._rights[canonical(to_key(connection, row.key))] = (self._clock(), row.rights)
+
+
+def _says_absent(outcome: Result | CommandError) -> bool:
+    return isinstance(outcome, CommandNo) and outcome.code in ABSENT
 
 
 def _keyed(connection: Connection, row: Listed) -> Listed:

@@ -135,6 +135,11 @@ class Pool:
             finally:
                 self._release(lane)
 
+    def resting(self) -> list[Connection]:
+        """The connections that nobody uses at this moment."""
+        lanes = (self._sync, self._interactive)
+        return [lane.connection for lane in lanes if lane.connection is not None and not lane.busy]
+
     def check(self) -> None:
         """Raises the server's last word while it must be left alone, or when the pool is closed."""
         if self._closed:

@@ -573,3 +573,26 @@ def test_two_first_connections_at_once_ask_the_first_questions_once(upstream: Up
     gevent.joinall(jobs, timeout=30, raise_error=True)
     assert upstream.through.connections == 2
     assert len(upstream.through.sent("X-GUID")) == 1
+
+
+def test_a_folder_that_a_connection_cannot_find_any_more_is_asked_for_on_another_one(upstream: Upstream) -> None:
+    """Dovecot 2.3.19 says it for ever on a connection that knew the folder before its index was lost."""
+    source = upstream.source()
+    point = source.changes(b"INBOX", None, list).point
+    upstream.append(b"INBOX", message("four"))
+    before = upstream.through.connections
+    refusal = ("(SELECT|EXAMINE) INBOX", "NO Mailbox was deleted under us (0.001 + 0.000 secs).")
+    upstream.through.refuse.append(refusal)
+
+    def met(line: bytes) -> None:
+        if b"AUTHENTICATE" in line or b"LOGIN" in line:
+            upstream.through.refuse.clear()
+
+    upstream.through.met = met
+    assert [item.uid for item in source.changes(b"INBOX", point, list).new] == [4]
+    assert upstream.through.connections == before + 1
+    upstream.through.refuse.append(refusal)
+    upstream.through.met = lambda line: None
+    with pytest.raises(UpstreamError, match="deleted under us"):
+        source.changes(b"INBOX", point, list)
+    assert upstream.through.connections == before + 2

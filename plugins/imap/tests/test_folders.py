@@ -255,3 +255,39 @@ def test_a_key_is_the_same_before_and_after_the_server_learns_utf8() -> None:
 )
 def test_a_level_is_read_whatever_it_is_written_in(level: bytes, text: str) -> None:
     assert names.level_text(level) == text
+
+
+@pytest.mark.parametrize("hide", [set(), {"LIST-STATUS"}])
+def test_a_parent_deleted_above_its_children_is_no_folder_to_read(
+    dovecot_maildir: Any, open_upstream: Any, hide: set[str]
+) -> None:
+    """Dovecot's maildir lists it as if it could be selected; it is looked for on another connection, once."""
+    upstream = open_upstream(dovecot_maildir, proxied=True, separator=".", prefix="INBOX.")
+    upstream.through.hide = hide
+    for path in (("up",), ("up", "down")):
+        upstream.create(*path)
+    source = upstream.source()
+    assert {f.key for f in source.folders() if f.selectable} >= {b"INBOX.up", b"INBOX.up.down"}
+    upstream.delete(b"INBOX.up")
+    before = upstream.through.connections
+    for _ in range(3):
+        found = {f.key: f for f in source.folders()}
+        assert not found[b"INBOX.up"].selectable and found[b"INBOX.up.down"].selectable
+    assert upstream.through.connections == before + 1
+
+
+def test_a_folder_made_anew_is_left_by_every_connection(upstream: Upstream) -> None:
+    """What is stored or fetched in the old view may cost Dovecot the new folder's index."""
+    work = upstream.create("Work")
+    upstream.append(work, message("old"))
+    source = upstream.source()
+    source.changes(work, None, list)
+    pool = source._access.pool
+    pool.run(lambda connection: source.headers(work, [1]), background=True)  # the sync's is busy: on another one
+    source.folders()
+    (other,) = [each for each in pool.resting() if each.selected == work]
+    upstream.delete(work)
+    upstream.create("Work")
+    upstream.append(work, message("new"))
+    source.folders()
+    assert other.selected is None and not other.broken

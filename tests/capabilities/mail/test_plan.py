@@ -40,7 +40,7 @@ def test_recent_and_the_order_of_flags_are_no_change() -> None:
     assert plan_items([Item(1, ("\\Seen", "\\Recent", "Work"))], rows) == ([], [], [])
 
 
-def test_flags_of_an_unknown_message_are_left_to_the_next_pass() -> None:
+def test_flags_of_an_unknown_message_make_no_copy() -> None:
     assert plan_items([Item(7, ("\\Seen",))], {}) == ([], [], [])
 
 

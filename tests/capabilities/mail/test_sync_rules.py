@@ -13,8 +13,10 @@ import pytest
 from sync_rig import Rig
 
 from jmapplug.backends import Features, Rights
+from jmapplug.capabilities.mail.apply import resettle, settling_folders
 from jmapplug.capabilities.mail.store import emails, search
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sync_sql
 from jmapplug.errors import UpstreamError
 from jmapplug.testing.memory_source import MemoryServer, switch
 
@@ -669,3 +671,42 @@ def test_no_transaction_is_open_while_another_greenlet_runs(rig: Rig) -> None:
         greenlet.settrace(old)
         beside.kill()
     assert inside == []
+
+
+def test_what_a_pass_has_read_stays_when_the_folder_is_read_once_more_in_it(rig: Rig) -> None:
+    """Rule 19: an Email in limbo is looked for in folders that have grown; what came to them first is not lost."""
+    uid = rig.deliver("gone")
+    rig.sync()
+    rig.server.expunge(b"INBOX", uid)
+    rig.deliver("first", b"Archive")
+
+    def before(name: str) -> None:
+        if name == "details":
+            rig.source.before = None
+            rig.deliver("second", b"Archive")
+
+    rig.source.before = before
+    rig.sync()
+    assert rig.source.before is None
+    assert {email["subject"] for email in rig.emails().values()} == {"first", "second"}
+    rig.check()
+
+
+def test_a_copy_that_was_lost_here_comes_back_when_all_flags_are_compared(plain: Rig) -> None:
+    """Losing sight of a message is the worst that can happen, whatever the reason: a look at everything heals it."""
+    plain.deliver("one")
+    plain.deliver("two")
+    plain.sync()
+    before = plain.email("one")
+
+    def lose(change: Any) -> None:
+        eids = sync_sql.emails_of(change.txn, 1, [1])
+        sync_sql.delete_copies(change.txn, 1, [1])
+        resettle(change, settling_folders(plain.store, boxes_sql.rows(plain.store)), eids)
+
+    plain.store.commit(lose)
+    assert plain.email("two") and len(plain.emails()) == 1
+    plain.server.set_flags(b"INBOX", 2, "\\Seen")
+    plain.sync()
+    plain.check()
+    assert plain.email("one") == before

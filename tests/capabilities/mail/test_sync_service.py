@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -10,7 +11,7 @@ from sync_rig import Rig
 
 from jmapplug.backends import Features
 from jmapplug.capabilities.mail.service import HISTORY
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 from jmapplug.testing.memory_source import MemoryServer, switch
 
 
@@ -347,3 +348,42 @@ def test_news_of_our_own_writes_wait_until_we_are_done(rig: Rig) -> None:
         gevent.idle()
         assert not waiting.dead
     assert waiting.get(timeout=10) is True
+
+
+def test_a_folder_that_cannot_be_opened_does_not_hold_up_the_others(rig: Rig) -> None:
+    """Its own mail stays in sight, and the refusal is told when all else is done."""
+    rig.server.create(b"Broken")
+    rig.deliver("kept", b"Broken")
+    rig.deliver("gone")
+    rig.sync()
+    rig.deliver("unseen", b"Broken")
+    rig.deliver("new")
+    rig.server.expunge(b"INBOX", 1)
+    changes = rig.source.changes
+
+    def refusing(key: bytes, *args: Any) -> Any:
+        if key == b"Broken":
+            raise FolderError("this folder's index is broken", code="serverbug")
+        return changes(key, *args)
+
+    rig.source.changes = refusing  # type: ignore[method-assign]
+    with pytest.raises(UpstreamError, match="index is broken"):
+        rig.sync()
+    assert subjects(rig) == {"kept", "new"}
+    rig.source.changes = changes  # type: ignore[method-assign]
+    rig.sync()
+    assert subjects(rig) == {"kept", "new", "unseen"}
+    rig.check()
+
+
+def test_a_folder_that_is_deleted_between_the_listing_and_the_look_into_it_is_no_failure(rig: Rig) -> None:
+    rig.server.create(b"Short")
+    rig.deliver("one", b"Short")
+
+    def before(name: str) -> None:
+        if name == "changes" and b"Short" in rig.server.folders:
+            rig.server.delete(b"Short")
+
+    rig.source.before = before
+    rig.sync()
+    rig.check()
