@@ -18,7 +18,7 @@ from jmapplug_imap.pool import Pool
 from jmapplug_imap.protocol.commands import Mailbox
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
-from jmapplug_imap.protocol.refusals import SERVERBUG, WAIT_CODES
+from jmapplug_imap.protocol.refusals import SERVERBUG, THROTTLED, WAIT_CODES
 from jmapplug_imap.protocol.responses import MailboxStatus, MyRights
 from jmapplug_imap.protocol.selecting import Selected
 
@@ -184,7 +184,7 @@ class Access:
     def select(
         self, connection: Connection, key: bytes, *, read_only: bool, qresync: tuple[int, int] | None = None
     ) -> Selected:
-        """SELECT or EXAMINE, with CONDSTORE where the server has it. Raises FolderRefused.
+        """SELECT or EXAMINE, with CONDSTORE where the server has it. Raises FolderRefused, CommandNo (throttled).
 
         A folder that is in use elsewhere, or not available, is left alone for a while: nobody asks for it again.
         """
@@ -195,6 +195,8 @@ class Access:
                 to_wire(connection, key), read_only=read_only, condstore=connection.has("CONDSTORE"), qresync=qresync
             )
         except CommandNo as error:
+            if error.code == THROTTLED:  # says nothing of this folder, and the pool leaves the whole server alone
+                raise
             if error.code in WAIT_CODES:
                 self._refused.setdefault(key, Backoff()).failed(error)
             raise _refusal(error, error.code or self._why_refused(connection, key)) from error
@@ -207,7 +209,7 @@ class Access:
             return None
         try:
             rows = connection.command("MYRIGHTS", Mailbox(to_wire(connection, key))).of(MyRights)
-        except CommandNo:
+        except CommandError:
             return None
         return "noperm" if rows and "r" not in rows[-1].rights else None
 

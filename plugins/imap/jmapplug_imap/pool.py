@@ -213,6 +213,7 @@ class Pool:
         return True
 
     def _once(self, lane: Lane, work: Callable[[Connection], T], background: bool = False) -> T:
+        self._asking.check()  # while this one waited for its lane, too
         connection = self._alive(lane)
         before = connection.bytes_in
         try:
@@ -232,7 +233,8 @@ class Pool:
         finally:
             self.background_in += connection.bytes_in - before if background else 0
         lane.used_at = self._clock()
-        self._asking.succeeded()
+        if self._asking.error is None:  # what was under way when a pause began does not end it
+            self._asking.succeeded()
         return result
 
     def _alive(self, lane: Lane) -> Connection:

@@ -286,6 +286,7 @@ def test_a_throttled_command_is_not_repeated_in_any_way(
     for _ in range(3):
         with pytest.raises(UpstreamError) as caught:
             work(source)
+        assert not isinstance(caught.value, FolderError), "it is the whole server that wants less of us"
         assert caught.value.code == "throttled" and caught.value.temporary and (caught.value.retry_after or 0) > 29
         asked = asked or len(upstream.through.lines)
         assert len(upstream.through.lines) == asked

@@ -442,3 +442,42 @@ def test_who_waits_for_a_lane_is_told_when_the_pool_closes() -> None:
         visitor.get(timeout=5)
     release.set()
     busy.join(5)
+
+
+def test_what_was_under_way_when_a_server_throttled_does_not_end_the_pause() -> None:
+    """Wish 12: the other lane's work goes well a moment later."""
+    maker, clock, go = Maker(), Clock(), Event()
+    lanes = Pool(maker, clock)
+
+    def slow(connection: Any) -> str:
+        go.wait()
+        return "well"
+
+    def throttled(connection: Any) -> None:
+        raise CommandNo("slow down", code="throttled")
+
+    history = gevent.spawn(lanes.run, slow, True)
+    gevent.idle()
+    with pytest.raises(CommandNo):
+        lanes.run(throttled)
+    go.set()
+    assert history.get(timeout=5) == "well"
+    with pytest.raises(UpstreamError):
+        lanes.run(lambda connection: "asked")
+
+
+def test_who_waited_for_a_lane_when_a_server_throttled_asks_nothing() -> None:
+    maker, clock, go, asked = Maker(), Clock(), Event(), []
+    lanes = Pool(maker, clock)
+
+    def throttled(connection: Any) -> None:
+        go.wait()
+        raise CommandNo("slow down", code="throttled")
+
+    first = gevent.spawn(lanes.run, throttled, True)
+    gevent.idle()
+    waiting = [gevent.spawn(lanes.run, asked.append, True) for _ in range(5)]
+    gevent.idle()
+    go.set()
+    gevent.joinall([first, *waiting], timeout=5)
+    assert not asked and all(isinstance(one.exception, UpstreamError) for one in waiting)
