@@ -7,11 +7,12 @@ meanwhile (a new password, or the same one once more) end it: that is what ``sea
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.errors import AuthenticationError, StorageError, UpstreamError
 from jmapplug.store import notes
 from jmapplug.store.account import Store
 
@@ -48,7 +49,7 @@ def keep(store: Store, session: Any, seal: str) -> None:
 
 
 def resume(store: Store, session: Any, seal: str) -> None:
-    """Let a new session take up a pause that is not over."""
+    """Let a new session take up a pause that is not over. A note that is of no use any more goes."""
     text = notes.read(store.own, NAME)
     if text is None or not hasattr(session, "hold"):
         return
@@ -59,4 +60,5 @@ def resume(store: Store, session: Any, seal: str) -> None:
         error = AuthenticationError(kept.text) if kept.refused else UpstreamError(kept.text, code=kept.code)
         session.hold(error, min(left, kept.seconds))
     else:
-        notes.write(store.own, NAME, None)
+        with suppress(StorageError):  # a full disk keeps nobody from reading
+            notes.write(store.own, NAME, None)

@@ -7,13 +7,14 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
 from gevent.lock import RLock
 
-from jmapplug.errors import AuthenticationError, JmapplugError, StorageError, UpstreamError
+from jmapplug.errors import AuthenticationError, FolderError, JmapplugError, StorageError, UpstreamError
 from jmapplug.hookspecs import SyncService
 from jmapplug.store.pace import breathe
 from jmapplug.workers.words import in_words
@@ -92,6 +93,7 @@ class Line:
         self._set_up = False
         self._due = Event()
         self._well = Event()
+        self._passed = Event()
 
     # --- what commands ask for
 
@@ -119,9 +121,12 @@ class Line:
         self._let_requests_first()
         while True:
             try:
-                if not self._set_up and not self.service.status().get("messages"):
-                    self.setup()
-                self.sync()
+                # What one folder is refused for is told in the status; news of the others is waited for as ever.
+                with suppress(FolderError):
+                    if not self._set_up and not self.service.status().get("messages"):
+                        self.setup()
+                with suppress(FolderError):
+                    self.sync()
                 self._wait()
             except UpstreamError as error:
                 self._failed(error)
@@ -160,17 +165,23 @@ class Line:
             self.retry_at = None
 
     def _pass(self) -> None:
+        """Raises UpstreamError, StorageError; FolderError when all other folders were read."""
         self._begun += 1
         self.working = True
+        refusal: FolderError | None = None
         try:
             self._noting(self.service.sync)
+            self.last_sync = time.time()
+        except FolderError as error:
+            refusal = error
         finally:
             self.working = False
-        self.last_sync = time.time()
         self._failures = 0
-        self._due.set()
-        self._well.set()
+        for event in (self._due, self._well, self._passed):
+            event.set()
         self._on_pass()
+        if refusal is not None:
+            raise refusal
 
     def _noting(self, step: Callable[[], None]) -> None:
         """Run a step that goes upstream; remember what it says."""
@@ -208,7 +219,7 @@ class Line:
                 failures += 1
                 log.info("background work: %s", error)
                 wanted = error.retry_after if isinstance(error, UpstreamError) else None
-                gevent.sleep(max(background_pause(error, failures), wanted or 0.0))
+                self._sit_out(background_pause(error, failures), wanted or 0.0)
                 continue
             except Exception:
                 failures += 1
@@ -219,6 +230,13 @@ class Line:
                 self._due.clear()
             self._on_pass()
             breathe()
+
+    def _sit_out(self, pause: float, wanted: float) -> None:
+        """Wait ``pause`` seconds, and up to the ``wanted`` ones unless a pass shows that upstream is well again."""
+        self._passed.clear()
+        gevent.sleep(pause)
+        if wanted > pause:
+            self._passed.wait(wanted - pause)
 
     def _rest(self) -> float:
         """Seconds that background work has to wait for its bandwidth."""

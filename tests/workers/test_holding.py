@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.errors import AuthenticationError, StorageError, UpstreamError
 from jmapplug.store.account import Store
 from jmapplug.workers import holding
 
@@ -74,3 +74,17 @@ def test_a_session_that_knows_no_pauses_is_left_alone(store, clock):
     holding.resume(store, object(), "s")
     holding.keep(store, object(), "s")
     assert len(resumed(store)) == 1
+
+
+def test_a_full_disk_keeps_no_session_from_being_opened(store, clock, monkeypatch):
+    """What is cached is read all the same; the note that is over goes another time."""
+    holding.keep(store, Session(UpstreamError("later", retry_after=60)), "s")
+    clock.now += 61
+
+    def full(work):
+        raise StorageError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.own, "write", full)
+        assert resumed(store) == []
+    assert resumed(store) == []

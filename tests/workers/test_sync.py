@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from jmapplug.errors import AuthenticationError, UpstreamError
+from jmapplug.errors import AuthenticationError, FolderError, UpstreamError
 from jmapplug.workers import sync as sync_module
 from jmapplug.workers.sync import Line, SyncLoop, pause_after
 from jmapplug.workers.words import in_words
@@ -246,6 +246,49 @@ def test_status_tells_of_a_pause_that_a_request_has_met_before_any_pass(service,
     assert status["next_retry"] == 40.0 and status["error"].endswith("for a while: slow down")
     held[0] = None
     assert (loop.status()["next_retry"], loop.status()["error"]) == (None, None)
+
+
+def test_a_folder_that_is_refused_holds_up_neither_news_nor_history(line, service, run):
+    """It is the error of who asked and stands in the status; the loop goes on as after any pass."""
+    line.setup()
+    service.error = FolderError("this folder is in use")
+    run(line.run)
+    until(lambda: line.error == "this folder is in use" and service.log == ["setup", "sync"])
+    assert line.retry_at is None and line.last_sync is None and line.unfinished
+    service.told.set()
+    until(lambda: service.log == ["setup", "sync", "sync"])
+    with pytest.raises(FolderError):
+        line.sync()
+    service.error = None
+    line.sync()
+    assert line.error is None and line.last_sync
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_background_work_goes_on_when_a_pass_shows_that_a_long_pause_has_ended(line, service, run, monkeypatch, well):
+    """New settings end the pause that refused credentials brought, an hour perhaps."""
+    monkeypatch.setattr(sync_module, "background_pause", lambda error, failures: 0.0)
+    failing = [UpstreamError("later", retry_after=3600)]
+
+    def background():
+        service.log.append("slice")
+        if failing:
+            raise failing.pop()
+        return False
+
+    service.background = background
+    line.sync()
+    run(line.background)
+    until(lambda: service.log == ["sync", "slice"])
+    if well:
+        line.sync()
+        until(lambda: service.log == ["sync", "slice", "sync", "slice"])
+    else:
+        service.error = UpstreamError("away")
+        with pytest.raises(UpstreamError):
+            line.sync()
+        gevent.idle()
+        assert service.log == ["sync", "slice", "sync"]
 
 
 def test_a_defect_in_a_pass_does_not_end_synchronisation(line, service, run, monkeypatch):

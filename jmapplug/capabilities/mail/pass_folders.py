@@ -15,7 +15,7 @@ from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.writes import writes_of
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 from jmapplug.store.account import Store
 
 T = TypeVar("T")
@@ -86,7 +86,8 @@ class PassFolders:
         try:
             found = read()
         except UpstreamError as error:
-            if error.code == "noperm" or tree != self._writes.tree_settled():
+            withdrawn = error.code == "noperm" and not isinstance(error, FolderError)
+            if withdrawn or tree != self._writes.tree_settled():
                 raise Moved from error
             raise
         if tree != self._writes.tree_settled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from jmapplug.capabilities.mail.link import Fetcher
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
 from jmapplug.capabilities.mail.store import sync as sql
-from jmapplug.capabilities.mail.sync_pass import Pass
+from jmapplug.capabilities.mail.sync_pass import GONE, Pass
 from jmapplug.capabilities.mail.upstream import mail_source
 from jmapplug.capabilities.mail.watching import Watching
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 
-GONE = frozenset({"nonexistent", "trycreate"})
+log = logging.getLogger("jmapplug.mail")
+
 HISTORY = 200
 PUBLISH_EVERY = 5.0
 BIG_CACHE_KB = 16_384
@@ -92,7 +94,7 @@ class MailService:
             self._run("setup", lambda one: one.setup(), live=True)
 
     def sync(self) -> None:
-        """One full pass (``sync_pass``). Raises UpstreamError, StorageError."""
+        """One full pass (``sync_pass``). Raises UpstreamError, StorageError; FolderError when all else is done."""
         with self._lock:
             self.account.store.check_room()
             first = self._is_first()
@@ -100,11 +102,14 @@ class MailService:
                 self._boost(True)
             try:
                 self._pass("listing" if first else "sync", live=not first)
+            except FolderError:
+                self._begin_history()
+                raise
             except UpstreamError:
                 # A server that gives us one connection only may have given it to the watch.
                 self._watching.drop()
                 raise
-            self._history = {mid: set() for mid in self._mailboxes()}
+            self._begin_history()
 
     def background(self) -> bool:
         """One slice of history, else of upkeep or of ``slices``; False when nothing is left. Raises UpstreamError."""
@@ -179,7 +184,7 @@ class MailService:
             if error.code not in GONE:
                 raise
             # Another client has deleted or renamed a folder between our listing and our look into it.
-            self._run(phase, lambda one: one.run(), live=live)
+            self._run(phase, lambda one: one.run(again=True), live=live)
 
     def _run(self, phase: str, work: Callable[[Pass], None], *, live: bool) -> None:
         self._phase = phase
@@ -212,9 +217,10 @@ class MailService:
 
     # --- history ---------------------------------------------------------------------------------------------------
 
-    def _mailboxes(self) -> list[int]:
+    def _begin_history(self) -> None:
         store = self.account.store
-        return [row.mid for row in boxes_sql.rows(store) if sql.newest_pending(store, row.mid) is not None]
+        boxes = (row.mid for row in boxes_sql.rows(store))
+        self._history = {mid: set() for mid in boxes if sql.newest_pending(store, mid) is not None}
 
     def _history_slice(self) -> bool:
         """Details of the newest copies that wait for them, of the folder whose newest is the newest of all."""
@@ -235,7 +241,12 @@ class MailService:
                 settling_folders(store, list(rows.values())),
                 lambda count: self._progress(False),
             )
-            done = fetcher.fetch(rows[mid], uids, background=True)
+            try:
+                done = fetcher.fetch(rows[mid], uids, background=True)
+            except FolderError as error:  # the others' history goes on; the next pass comes back to this one
+                log.info("a folder cannot be opened: %s", error)
+                del self._history[mid]
+                return True
             if done < len(uids):
                 tried.update(uids)
             return True

@@ -4,8 +4,9 @@ Order: folders → new messages and flags of *all* changed folders → details o
 sight (vanished, hidden, folders that are gone) → sync points. An Email that lost its last copy stays in sight until
 then (*limbo*), so another client's move is a move. Killed anywhere, the next pass begins at the old sync points.
 
-A folder that the server refuses to open is no reason to leave the others alone: it is shown as it was, and the pass
-raises that refusal when all else is done.
+A folder that the server refuses to open is no reason to leave the others alone: it is shown as it was. Where it may be
+opened later the pass raises that refusal when all else is done; what may have gone there stays in sight until then, but
+for a folder that is broken, which may last.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ from jmapplug.store.pace import breathe
 
 log = logging.getLogger("jmapplug.mail")
 
+GONE = frozenset({"nonexistent", "trycreate"})
+"""Codes of a refusal that speak of a folder which is not there (any more)."""
+BROKEN = "serverbug"
+"""The code of a refusal without an end that anybody knows."""
 NEWEST = 50
 LIVE = 500
 
@@ -64,16 +69,23 @@ class Pass(PassRows):
         self._first: set[int] = set()
         self._reset: set[int] = set()
         self._later: list[FolderError] = []
+        self._again = False
         self.refused: set[int] = set()
         """The Mailboxes that the server does not let us open."""
 
     # --- the pass --------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """All of it. Raises UpstreamError; what was applied until then stays."""
+    def run(self, again: bool = False) -> None:
+        """All of it. Raises UpstreamError; what was applied until then stays. FolderError: the other folders are read.
+
+        A folder that has gone since the listing ends it, but not when it is done ``again`` for that reason.
+        """
+        self._again = again
         with self._writes.reading():
             self._run()
         finish_transfers(self.store, self.source, self.rows, self.fetcher.folders)
+        if self._later:
+            raise self._later[0]
 
     def _run(self) -> None:
         gone = self.boxes()
@@ -86,8 +98,9 @@ class Pass(PassRows):
         self._read_changed(self._listing)
         self._arrive()
         for _ in range(2):
-            if self._later:
+            if any(error.code != BROKEN for error in self._later):
                 # What left other folders may be in one that cannot be read now: nothing goes out of sight (rule 19).
+                self._keep_sight()
                 raise self._later[0]
             if not self._rescue(gone):
                 break
@@ -125,12 +138,14 @@ class Pass(PassRows):
                 self._progress()
                 breathe()
 
-    def _open(self, row: Row, read: Callable[[], None]) -> None:
+    def _open(self, row: Row, read: Callable[[], object]) -> None:
         """One folder that is in use elsewhere, or not ours to read, does not keep the others from being read."""
         try:
             with suppress(Moved):
                 read()
         except FolderError as error:
+            if error.code in GONE and not self._again:
+                raise
             log.warning("a folder cannot be opened: %s", error)
             self.refused.add(row.mid)
             if error.temporary:
@@ -227,9 +242,10 @@ class Pass(PassRows):
         moved = bool(self._reset) and any(row.moved for row in self.rows.values())
         for mid in list(self._points):
             if moved or mid in self._reset:
-                self._fetch_all(mid)
+                work = partial(self._fetch_all, mid)
             else:
-                self._fetch_newest(mid, NEWEST if mid in self._first else LIVE)
+                work = partial(self._fetch_newest, mid, NEWEST if mid in self._first else LIVE)
+            self._open(self.rows[mid], work)
 
     def _fetch_newest(self, mid: int, count: int) -> None:
         uids = [one.uid for one in sql.pending(self.store, mid, count)]
@@ -259,7 +275,7 @@ class Pass(PassRows):
             return False
         for mid in list(self.rows) if lost - {""} else []:
             for part in slices(self._pending_with(mid, sql.listed(lost - {""})), LIVE):
-                self.fetcher.fetch(self.rows[mid], part)
+                self._open(self.rows[mid], partial(self.fetcher.fetch, self.rows[mid], part))
         if not sql.orphaned(self.store, going):
             return False
         # A move under our eyes: what left a folder read late may have come to one read early, or not at all.
@@ -297,6 +313,13 @@ class Pass(PassRows):
         self._take(row, changes, point.uidnext)
         self._points[row.mid] = (changes.point, at)
         self._fetch_newest(row.mid, LIVE)
+
+    def _keep_sight(self) -> None:
+        """The sync points move where nothing is to leave; the others wait until all folders can be read."""
+        leaving = {mid for mid, found in (*self._going.items(), *self._hiding.items()) if found}
+        if not any(row.moved for row in self.rows.values()):
+            self._points = {mid: point for mid, point in self._points.items() if mid not in leaving}
+            self._finish()
 
     # --- leaving ---------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from sync_rig import Rig
 
 from jmapplug.backends import Features, Folder
 from jmapplug.capabilities.mail.store import emails as emails_sql
+from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.errors import FolderError, UpstreamError
 from jmapplug.mime.structure import Part
 from jmapplug.testing.memory_source import MemoryServer
@@ -66,6 +67,67 @@ def test_while_a_folder_is_in_use_elsewhere_news_is_shown_and_nothing_goes_out_o
     rig.check()
     if rig.source.features.id_scheme:  # else a message that another client moved is a new one
         assert rig.email("moves") == ident
+
+
+def test_a_folder_in_use_elsewhere_holds_up_no_history_and_no_sync_point_of_the_others(rig: Rig) -> None:
+    """Else a first sync would list everything anew at each pass, and show the newest of each folder for ever."""
+    for number in range(60):
+        rig.deliver(f"m{number}", b"Archive")
+    refuse(rig, b"Work", temporary=True)
+    with pytest.raises(FolderError):
+        rig.service.sync()
+    while rig.service.background():
+        pass
+    assert len(rig.emails()) == 60
+    assert all(row.uidnext for row in boxes_sql.rows(rig.store) if row.key != b"Work")
+    rig.source.fault = None
+    rig.sync()
+    rig.check()
+
+
+def test_history_passes_over_a_folder_that_is_refused_by_then(rig: Rig) -> None:
+    for number in range(60):
+        rig.deliver(f"m{number}", b"Archive", received_at=1_000 + number)
+        rig.deliver(f"w{number}", b"Work", received_at=2_000 + number)
+    rig.service.sync()
+
+    def before(name: str) -> None:
+        if name == "details" and rig.source.calls[-1][1][0] == b"Work":
+            raise FolderError("not now", code="inuse")
+
+    rig.source.fault = before
+    while rig.service.background():
+        pass
+    assert sum(one["subject"].startswith("m") for one in rig.emails().values()) == 60
+    rig.source.fault = None
+    rig.sync()
+    rig.check()
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_folder_that_has_gone_begins_the_pass_anew_once(rig: Rig, lasts: bool) -> None:
+    """It was renamed, and a message moved into it: a move all the same. Where it is listed for ever others are read."""
+    rig.deliver("moves", message_id="moves@x")
+    rig.sync()
+    ident = rig.email("moves")
+    rig.deliver("first", b"Work")
+
+    def before(name: str) -> None:
+        if name == "changes" and not lasts and b"Work" in rig.server.folders:
+            rig.server.rename(b"Work", b"Job")
+            rig.server.move(b"INBOX", 1, b"Job")
+        if name == "changes" and rig.source.calls[-1][1] == b"Work":
+            raise FolderError("no such mailbox", code="nonexistent", temporary=False)
+
+    rig.source.fault = before
+    rig.deliver("news", b"Archive")
+    rig.service.sync()
+    assert {"news", "moves"} <= {one["subject"] for one in rig.emails().values()}
+    if rig.source.features.id_scheme or lasts:  # else a message that another client moved is a new one
+        assert rig.email("moves") == ident
+    rig.source.fault = None
+    rig.sync()
+    rig.check()
 
 
 def test_a_server_that_tells_no_uidnext_gives_the_same_ids_after_a_lost_cache(rig: Rig) -> None:
