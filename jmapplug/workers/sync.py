@@ -35,7 +35,6 @@ REST_AFTER, CALM = 5.0, 1.0
 to take it anew (and read SQLite's pages again).
 """
 
-
 COUNTED = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed")
 """What services count, and an account's status adds up."""
 TROUBLE = (UpstreamError, StorageError)
@@ -377,14 +376,10 @@ class SyncLoop:
             self._worked.clear()
             try:
                 for line in self.lines.values():
-                    getattr(line.service, "rest", _nothing)()
+                    getattr(line.service, "rest", lambda: None)()
             except Exception:
                 log.exception("no rest")
             trim_memory()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _phase(each: Iterable[dict[str, Any]], *, failed: bool) -> str:
