@@ -8,7 +8,6 @@ between, the next run finds the bindings and makes the same Emails.
 from __future__ import annotations
 
 import logging
-import mmap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.store.settle import buried
 from jmapplug.capabilities.mail.store.sync import Bound, Pending
+from jmapplug.capabilities.mail.structures import read_only
 from jmapplug.capabilities.mail.threads import Threads
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
@@ -205,8 +205,7 @@ class Fetcher:
         path = self.store.blobs.temporary()
         try:
             self.source.raw(box.key, detail.uid, path)
-            with path.open("rb") as file, _mapped(file.fileno()) as data:
-                structure = parse(data)
+            structure = parse(read_only(path))
         except KeyError:
             return None
         except UpstreamError as error:
@@ -387,13 +386,10 @@ class _Linker:
                 self._digests[place] = digest_of(path)
             except KeyError:
                 self._digests[place] = None
+            except UpstreamError as error:
+                if error.code != UNREADABLE:
+                    raise
+                self._digests[place] = None
             finally:
                 path.unlink(missing_ok=True)
         return self._digests[place]
-
-
-def _mapped(handle: int) -> mmap.mmap:
-    try:
-        return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        return mmap.mmap(-1, 1)

@@ -293,3 +293,14 @@ def open_upstream() -> Iterator[Opener]:
         upstream.close()
         if proxy:
             proxy.stop()
+
+
+@pytest.fixture
+def upstream(dovecot: Server, open_upstream: Opener) -> ImapUpstream:
+    """A Dovecot account with three messages, behind a proxy. Many files have another one instead."""
+    from jmapplug.testing.mail_source import message
+
+    upstream = open_upstream(dovecot, proxied=True)
+    for name in ("one", "two", "three"):
+        upstream.append(b"INBOX", message(name))
+    return upstream

@@ -20,15 +20,6 @@ from jmapplug.testing.mail_source import MIXED, Mirror, message
 Upstream = Any
 
 
-@pytest.fixture
-def upstream(dovecot: Any, open_upstream: Any) -> Upstream:
-    """A Dovecot account with three messages, behind a proxy."""
-    upstream = open_upstream(dovecot, proxied=True)
-    for name in ("one", "two", "three"):
-        upstream.append(b"INBOX", message(name))
-    return upstream
-
-
 def facts(source: ImapSource, folder: Path) -> list[Any]:
     """One of everything that can be read."""
     listed = source.changes(b"INBOX", None, list)

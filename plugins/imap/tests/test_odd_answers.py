@@ -16,15 +16,6 @@ from jmapplug.testing.mail_source import MIXED, message
 Upstream = Any
 
 
-@pytest.fixture
-def upstream(dovecot: Any, open_upstream: Any) -> Upstream:
-    """A Dovecot account with three messages, behind a proxy."""
-    upstream = open_upstream(dovecot, proxied=True)
-    for name in ("one", "two", "three"):
-        upstream.append(b"INBOX", message(name))
-    return upstream
-
-
 def change(upstream: Upstream, pattern: bytes, by: bytes, times: int = 1_000) -> list[bytes]:
     """From now on the server says something else, so many times; what it would have said."""
     hidden, met = upstream.through._hidden, []

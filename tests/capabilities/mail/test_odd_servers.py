@@ -253,6 +253,25 @@ def test_a_message_with_neither_structure_nor_text_waits_and_the_others_are_show
     assert {one["subject"] for one in rig.emails().values()} == {"topic 0", "topic 1", "topic 2", "news"}
 
 
+def test_a_message_that_cannot_be_compared_is_one_of_its_own_and_fails_no_other(tmp_path: Path) -> None:
+    """Wish 21: without server ids, bodies of equal messages are compared."""
+    rig = Rig(tmp_path, MemoryServer(Features(), guid_per_message=False))
+    rig.server.create(b"Archive")
+    rig.deliver("twin", message_id="twin@x")
+    rig.sync()
+
+    def fault(name: str) -> None:
+        if name == "raw" and rig.source.calls[-1][1][0] == b"Archive":
+            raise UpstreamError("the server cannot give it", code="unreadable", temporary=False)
+
+    rig.source.fault = fault
+    rig.deliver("twin", b"Archive", message_id="twin@x")
+    rig.deliver("other", b"Archive")
+    rig.sync()
+    assert sorted(one["subject"] for one in rig.emails().values()) == ["other", "twin", "twin"]
+    rig.close()
+
+
 def test_a_structure_that_names_parts_that_are_not_there_gives_way_to_our_own_for_good(rig: Rig) -> None:
     """Wish 21: the server's word is checked when a part is wanted."""
     rig.deliver("odd", body="The text.\r\n")
