@@ -7,6 +7,7 @@ counts, and replays /changes and /queryChanges from every state that was ever ha
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from jmapplug.testing.imap_server import ImapServer
@@ -44,11 +45,18 @@ class Scene:
         self.user = user or server.new_user()
         self.imap = server.imap(self.user)
         self.client: Client | None = None
-        # pymap's MAILBOXID follows the name of a folder.
-        self.upstream = Upstream(server.imap(self.user), folder_ids=kind != "pymap")
-        self.checker = Checker(self.upstream, lambda: self.jmap)
         self.prefix = "INBOX." if kind == "courier" else ""
         self.separator = "." if kind == "courier" else "/"
+
+    @cached_property
+    def upstream(self) -> Upstream:
+        """A connection of its own, made when it is needed: a server may not give many."""
+        # pymap's MAILBOXID follows the name of a folder.
+        return Upstream(self.server.imap(self.user), folder_ids=self.kind != "pymap")
+
+    @cached_property
+    def checker(self) -> Checker:
+        return Checker(self.upstream, lambda: self.jmap)
 
     def begin(self, **more: Any) -> View:
         """Add the account to the proxy, wait for its first sync."""
@@ -58,7 +66,8 @@ class Scene:
 
     def close(self) -> None:
         self.imap.logout()
-        self.upstream.imap.logout()
+        if "upstream" in vars(self):
+            self.upstream.imap.logout()
         if self.client is not None:
             assert self.proxy.management.send("DELETE", f"/api/accounts/{self.account}").status < 300
 

@@ -27,6 +27,12 @@ class Checker:
         self.held: Held
         self.view: View
 
+    def move(self, upstream: Upstream) -> None:
+        """The account is at another server: what that one calls things says nothing of what they were called before."""
+        self.upstream = upstream
+        self.ledger.groups.clear()
+        self.ledger.boxes.clear()
+
     def breaches(self, last: int | None = None, sample: int = 0, one_by_one: int = 0) -> Iterator[str]:
         """I1, I3 and I5 as they stand. ``last``: replay from so many states only; ``one_by_one``: of those, so many
 

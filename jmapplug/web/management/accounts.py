@@ -25,7 +25,13 @@ SETUP_SECONDS = 60.0
 SYNC_SECONDS = 600.0
 STATUS_SECONDS = 5.0
 COUNTS = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed", "in_flight", "subscribers")
-NOTHING: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {"last_sync": None, "error": None, "storage": None, "offers": []}
+NOTHING: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {
+    "last_sync": None,
+    "error": None,
+    "storage": None,
+    "offers": [],
+    "alerts": [],
+}
 """The status of an account that no worker has told anything of."""
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]{1,200}@[^\s@\x00-\x1f\x7f]{1,200}")

@@ -51,6 +51,7 @@ STATUS = {
     "last_sync": {"type": ["number", "null"], "description": "unix seconds of the last complete pass"},
     "error": {"type": ["string", "null"], "description": "of the last pass, for an operator"},
     "next_retry": {"type": ["number", "null"], "description": "seconds until the next try after a failure"},
+    "alerts": {"type": "array", "description": "what the mail server wanted a person to see, the newest last"},
     "storage": {"type": ["string", "null"], "description": "what was lost when the account's files were damaged"},
     "in_flight": COUNT | {"description": "requests under way"},
     "subscribers": COUNT | {"description": "connections that want to hear of changes"},
