@@ -66,7 +66,7 @@ def test_a_cache_whose_damage_is_met_in_use_is_built_anew_with_the_same_ids(alon
 
     wait_until(mended, "the damage is met in use, the worker ends, and the next one mends it", 60)
     alone.proxy.settled(alone.account)
-    alone.history.clear()
+    alone.checker.forget()
     after = alone.agree()
     assert {subject: (one, after.emails[one]["threadId"]) for subject, one in after.by_subject().items()} == {
         subject: (one, before.emails[one]["threadId"]) for subject, one in before.by_subject().items()
@@ -91,7 +91,7 @@ def test_a_cache_found_damaged_at_the_start_is_built_anew_with_the_same_ids(alon
     end_worker(alone)
     DAMAGE[how](folder_of(alone) / "cache.sqlite3")
     alone.proxy.settled(alone.account)
-    alone.history.clear()
+    alone.checker.forget()
     after = alone.agree()
     assert (after.by_subject(), after.paths()) == (before.by_subject(), before.paths())
     assert not set(after.states.values()) & set(before.states.values())
@@ -107,7 +107,7 @@ def test_of_an_own_file_with_a_bad_page_the_rest_is_saved_and_status_says_so(alo
         file.write(os.urandom(PAGE))
     (folder_of(alone) / "own.sqlite3.suspect").touch()
     alone.proxy.settled(alone.account)
-    alone.history.clear()
+    alone.checker.forget()
     after = alone.agree()
     assert set(after.by_subject()) == set(before.by_subject())
     kept = sum(after.by_subject()[subject] == one for subject, one in before.by_subject().items())
@@ -122,7 +122,7 @@ def test_an_own_file_that_is_lost_altogether_harms_nothing_upstream(alone: Scene
     path = folder_of(alone) / "own.sqlite3"
     path.write_bytes(os.urandom(50_000))
     alone.proxy.settled(alone.account)
-    alone.history.clear()
+    alone.checker.forget()
     after = alone.agree()
     assert set(after.by_subject()) == set(before.by_subject())
     assert not set(after.emails) & set(before.emails), "ids that were lost are never given to other messages"

@@ -33,6 +33,11 @@ class Checker:
         self.ledger.groups.clear()
         self.ledger.boxes.clear()
 
+    def forget(self) -> None:
+        """What gave the ids is lost: nothing that was told before holds."""
+        self.history.clear()
+        self.ledger = Ledger()
+
     def breaches(self, last: int | None = None, sample: int = 0, one_by_one: int = 0) -> Iterator[str]:
         """I1, I3 and I5 as they stand. ``last``: replay from so many states only; ``one_by_one``: of those, so many
 

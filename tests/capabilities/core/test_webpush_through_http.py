@@ -229,6 +229,7 @@ def test_a_token_that_is_revoked_while_its_worker_sleeps_ends_its_subscription_a
     wait_until(lambda: len(phone.read()) == 1, "the verification", 30)
     wait_until(lambda: not has_worker(phone.proxy, phone.account), "the worker idles out", 60)
     phone.proxy.registry("token_revoke", id=token)
+    phone.proxy.sync(phone.account)
     wait_until(lambda: subscriptions(phone.proxy, phone.account) == 0, "the end of the subscription", 30)
 
 
