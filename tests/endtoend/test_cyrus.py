@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jmapplug.testing.cyrus import Cyrus
+from jmapplug.testing.hiding import Hiding
 from jmapplug.testing.ports import wait_until
 from jmapplug.testing.proxy import Client, Proxy
 
@@ -92,6 +93,29 @@ def test_both_sides_see_what_the_other_one_does(client: Client, other: imaplib.I
     assert other.select("INBOX")[1] == [b"4"]
     assert other.select("Drafts")[1] == [b"1"]
     assert b"\\Draft" in other.fetch("1", "(FLAGS)")[1][0]
+
+
+def test_what_was_just_removed_can_be_imported(
+    proxy: Proxy, cyrus: Cyrus, user: str, other: imaplib.IMAP4, account_name: str
+) -> None:
+    """EMAILID is that of the octets here: the new copy must not go because of one that is gone (mail-rules 5)."""
+    relay = Hiding(cyrus.port, ("NOTIFY", "IDLE"))
+    client = proxy.add(account_name, cyrus, user, imapPort=relay.port)
+    proxy.settled(account_name)
+    there = emails(client)["s3"]
+    kind = {"Content-Type": "message/rfc822"}
+    blob = client.send("POST", f"/upload/{account_name}/", message(3), kind).json["blobId"]
+    record = {"blobId": blob, "mailboxIds": {client.mailbox("archive"): True}}
+    answer = client.call("Email/import", emails={"i": record})["notCreated"]["i"]
+    assert (answer["type"], answer["existingId"]) == ("alreadyExists", there)
+    other.select("INBOX")
+    other.uid("STORE", "4", "+FLAGS", "(\\Deleted)")
+    other.expunge()
+    made = client.call("Email/import", emails={"i": record})["created"]["i"]["id"]
+    proxy.sync(account_name)
+    assert emails(client)["s3"] == made != there
+    assert other.select("Archive")[1] == [b"1"]
+    relay.close()
 
 
 def test_other_users_folders_have_their_rights(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from gmail_scene import ALL, DRAFTS, IMPORTANT, INBOX, SENT, SPAM, TRASH, GmailScene
+from refusing import Refusing
 from scene import message
 
 from jmapplug.testing import gmail_server
@@ -255,6 +256,46 @@ def test_importing_what_is_there_loses_nothing(gm: GmailScene, paths: tuple[tupl
     assert (answer["type"], answer["existingId"]) == ("alreadyExists", one)
     gm.agree()
     assert gm.where(one) == ({"Trash"} if TRASH in paths else {"Inbox", "Work", "All Mail"})
+
+
+def hidden(gm: GmailScene, where: tuple[str, ...], **more: Any) -> str:
+    """A message in Inbox and Work; another client has hidden it in one folder."""
+    gm.begin(**more)
+    one = labelled(gm, "one", "Work")
+    (uid,) = gm.uids(where)
+    gm.flag(where, uid, "\\Deleted")
+    gm.agree()
+    assert gm.where(one) == {"Inbox", "Work", "All Mail"} - {where[-1]}
+    return one
+
+
+@pytest.mark.parametrize("where", [("Work",), ALL])
+def test_what_another_client_hid_in_a_folder_is_seen_when_it_is_put_there(
+    gm: GmailScene, where: tuple[str, ...]
+) -> None:
+    """A label is there once: what COPY tells is the UID from before, and no look at changes would tell its flags."""
+    one = hidden(gm, where)
+    gm.done(update={one: {f"mailboxIds/{gm.box(*where)}": True}})
+    assert gm.where(one) == {"Inbox", "Work", "All Mail"}
+
+
+def test_what_another_client_hid_in_all_mail_is_seen_when_its_label_goes(gm: GmailScene) -> None:
+    one = hidden(gm, ALL)
+    gm.done(update={one: {"mailboxIds": ids(gm, ALL)}})
+    assert gm.where(one) == {"All Mail"}
+
+
+def test_what_stays_hidden_is_not_told_to_be_there(gm: GmailScene, server: Gmail) -> None:
+    """The server lets nobody show it again: the write fails, and takes back nothing that was there before."""
+    relay = Refusing(server.port)
+    one = hidden(gm, ("Work",), imapPort=relay.port)
+    relay.refuse = [("UID STORE", "NO not now")]
+    reply = gm.jmap.call("Email/set", update={one: {f"mailboxIds/{gm.box('Work')}": True}})
+    assert reply["notUpdated"][one]["type"] == "serverFail" and relay.met
+    gm.agree()
+    assert gm.where(one) == {"Inbox", "All Mail"}
+    assert gm.uids("Work", "DELETED") == ["1"]
+    relay.close()
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------

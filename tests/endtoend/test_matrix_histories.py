@@ -58,6 +58,9 @@ class Away(Exception):
 class History:
     """One account's. ``sure``: subjects that nobody took away; ``wishes``: what was acknowledged and is untouched.
 
+    A new one's subject is sure before it is written, so that who takes it away meanwhile is not forgotten, and no more
+    when its write was not acknowledged: then it is there or not (mail-rules 28). No other failure takes a message away.
+
     ``stale``: the other client did something since the last pass: a write may not reach a copy that is not known yet.
     """
 
@@ -82,15 +85,14 @@ class History:
         self.sure.add(subject)
         return subject
 
-    def doubt(self, *subjects: str | None) -> None:
-        """Somebody may have taken these away, or changed them."""
-        self.sure -= set(subjects)
-        self.wishes = {key: wish for key, wish in self.wishes.items() if not {key, None} & set(subjects)}
+    def doubt(self, subject: str) -> None:
+        """Somebody may have taken it away."""
+        self.sure.discard(subject)
 
     # --- the JMAP clients
 
     def call(self, client: Client, write: Write) -> tuple[str, dict[str, Any], str | None]:
-        """(method, arguments, subject of what it is about) of a write to what is there at this moment."""
+        """(method, arguments, subject of what comes or goes) of a write to what is there at this moment."""
         kind, one, two = write
         back = {"resultOf": "0", "name": "Email/query", "path": "/ids"}
         (_, _, _), (_, got, _), (_, boxes, _) = client.request(
@@ -105,12 +107,9 @@ class History:
             subject = self.fresh()
             return "Email/set", {"create": {"d": draft(place, subject)}}, subject
         if kind == "import":
-            raw = message(self.fresh())
-            return (
-                "Email/import",
-                {"emails": {"i": {"blobId": self.blob(client, raw), "mailboxIds": {place: True}}}},
-                None,
-            )
+            subject = self.fresh()
+            email = {"blobId": self.blob(client, subject), "mailboxIds": {place: True}}
+            return "Email/import", {"emails": {"i": email}}, subject
         if kind == "box" or not got["list"]:
             return "Mailbox/set", {"create": {"m": {"name": f"made {one}{two}"}}}, None
         email = got["list"][one % len(got["list"])]
@@ -121,22 +120,25 @@ class History:
         }
         if kind == "destroy":
             return "Email/set", {"destroy": [email["id"]]}, email["subject"]
-        return "Email/set", {"update": {email["id"]: patches[kind]}}, email["subject"]
+        return "Email/set", {"update": {email["id"]: patches[kind]}}, None
 
-    def blob(self, client: Client, raw: bytes) -> str:
-        reply = client.send("POST", f"/upload/{self.scene.account}/", raw, {"Content-Type": "message/rfc5322"})
+    def blob(self, client: Client, subject: str) -> str:
+        kind = {"Content-Type": "message/rfc822"}
+        reply = client.send("POST", f"/upload/{self.scene.account}/", message(subject), kind)
         if reply.status == 503:
+            self.doubt(subject)
             raise Away
         assert reply.status == 200, reply
         return str(reply.json["blobId"])
 
     def write(self, client: Client, write: Write, alone: bool) -> None:
         method, args, subject = self.call(client, write)
-        if write[0] == "destroy":
+        if subject is not None and write[0] == "destroy":
             self.doubt(subject)
         ((name, reply, _),) = client.request((method, args))
         if name == "error" or any(reply.get(each) for each in ("notCreated", "notUpdated", "notDestroyed")):
-            self.doubt(subject)
+            if subject is not None:
+                self.doubt(subject)
             for email in (*args.get("update", {}), *args.get("destroy", ())):
                 self.wishes.pop(email, None)
             return

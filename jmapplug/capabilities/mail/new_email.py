@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import msgspec
 from jmapplug.backends import Appended, Detail, Item, NewMessage
 from jmapplug.capabilities.mail import email_patch, ids
 from jmapplug.capabilities.mail.compose import compose
+from jmapplug.capabilities.mail.keywords import canonical
 from jmapplug.capabilities.mail.link import Fetcher
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import sync as sql
@@ -180,28 +181,56 @@ def _without_doubles(
     session: WriteSession, mid: int, done: Sequence[_Placed], items: Mapping[int, Item], outcome: Outcome
 ) -> list[_Placed]:
     """mail-rules 5: what the server itself calls a message that is there already goes again (EMAILID, X-GM-MSGID)."""
-    scheme = session.source.features.id_scheme
-    if scheme not in ("emailid", "gmail"):
-        return list(done)
-    salt, here = session.store.salt, sql.here(session.store.own)
-    evidence = {
-        one.uid: ids.server_evidence(salt, scheme, items[one.uid].server_id or "", one.draft.size, here)
-        for one in done
-        if one.uid in items and items[one.uid].server_id
-    }
-    known = sql.evidence(session.store.own, evidence.values())
-    facts = writing.facts(session.store, [each[0].eid for each in known.values()])
+    there = _there_already(session, [one for one in done if one.uid in items], items)
     kept = []
     for one in done:
-        email = known.get(evidence.get(one.uid, 0))
-        fact = facts.get(email[0].eid) if email else None
-        if fact is None:
+        if one.uid not in there:
             kept.append(one)
             continue
         _unmake(session, mid, one.uid)
         text = "The mail server says that this message is there already."
-        outcome.not_created[one.key] = SetError("alreadyExists", text, existingId=fact[0])
+        outcome.not_created[one.key] = SetError("alreadyExists", text, existingId=there[one.uid])
     return kept
+
+
+def _there_already(session: WriteSession, new: Sequence[_Placed], items: Mapping[int, Item]) -> dict[int, str]:
+    """UID of a new message → the id of the Email that the server calls the same one. Raises UpstreamError."""
+    scheme = session.source.features.id_scheme
+    if scheme not in ("emailid", "gmail"):
+        return {}
+    store = session.store
+    salt, here = store.salt, sql.here(store.own)
+    names = {one.uid: items[one.uid].server_id or "" for one in new}
+    evidence = {
+        one.uid: ids.server_evidence(salt, scheme, names[one.uid], one.draft.size, here)
+        for one in new
+        if names[one.uid]
+    }
+    known = sql.evidence(store.own, evidence.values())
+    facts = writing.facts(store, [each.eid for group in known.values() for each in group])
+    # Where folders are labels the new message is the old one, and leaving a folder is no message's end.
+    alike = None if session.labels is not None else _alike(session, facts)
+    found: dict[int, str] = {}
+    for uid, hash_ in evidence.items():
+        for each in known.get(hash_, ()):
+            if each.eid in facts and (alike is None or (each.eid, names[uid]) in alike):
+                found.setdefault(uid, facts[each.eid][0])
+    return found
+
+
+def _alike(session: WriteSession, eids: Iterable[int]) -> set[tuple[int, str | None]]:
+    """(eid, the server's name for it) of those of these Emails that are upstream now. Raises UpstreamError.
+
+    Another client may just have removed what we know of: to give the new copy up then would be to lose the message.
+    """
+    emails = writing.standing_of(session.store, eids).values()
+    copies = [(copy.mid, (copy.uid, email.eid)) for email in emails for copy in email.copies]
+    found = set()
+    for mid, group in grouped(copies).items():
+        owners = dict(group)
+        items = session.source.items(session.boxes[mid].key, sorted(owners))
+        found |= {(owners[item.uid], item.server_id) for item in items if not canonical(item.flags)[1]}
+    return found
 
 
 def _unmake(session: WriteSession, mid: int, uid: int) -> None:

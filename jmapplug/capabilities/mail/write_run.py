@@ -67,7 +67,11 @@ def grouped(items: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
 
 
 class Runner:
-    """Carries plans out; :attr:`effects` says what came of it. ``boxes``: mid → Row."""
+    """Carries plans out; :attr:`effects` says what came of it. ``boxes``: mid → Row.
+
+    Asked where folders are labels only: ``server_ids`` of Emails, and what is ``known`` of a Mailbox's copies: UID →
+    (flags, hidden).
+    """
 
     def __init__(
         self,
@@ -75,9 +79,11 @@ class Runner:
         boxes: Mapping[int, Row],
         journal: Journal,
         server_ids: Callable[[Iterable[int]], Mapping[int, str]] = lambda eids: {},
+        known: Callable[[int, Sequence[int]], Mapping[int, tuple[str, bool]]] = lambda mid, uids: {},
     ) -> None:
         self.source = source
         self.server_ids = server_ids
+        self.known = known
         self.boxes = boxes
         self.journal = journal
         self.effects = Effects()
@@ -93,6 +99,7 @@ class Runner:
         self._copies(plans)
         self._moves(plans)
         self._show(plans)
+        self._reveal()
         self._confirm(plans)
         self._removes(plans)
         self._draw(plans)
@@ -302,6 +309,33 @@ class Runner:
         self.effects.unknown.add(mid)
         if plan.removes and not (plan.keeps or plan.copies):
             self._fail([plan.eid], SetError("serverFail", "The mail server does not show the message; try again."))
+
+    def _reveal(self) -> None:
+        """A message may have been in its target already, ``\\Deleted`` there: no more, for it is to be seen there."""
+        if not self.source.features.labels:
+            return
+        for mid, new in grouped(self.effects.new).items():
+            uids = [uid for uid, (_, hidden) in self.known(mid, new).items() if hidden]
+            if not uids:
+                continue
+            told = self._asking(
+                [mid],
+                [self.effects.new[mid, uid].eid for uid in uids],
+                lambda mid=mid, uids=uids: self.source.store(  # type: ignore[misc]
+                    self.boxes[mid].key, self._validity(mid), uids, (), ("\\Deleted",)
+                ),
+            )
+            for uid in uids:
+                if uid not in (told or {}):
+                    self._stays_hidden(mid, uid)
+
+    def _stays_hidden(self, mid: int, uid: int) -> None:
+        """Nothing came to be there, and nothing is to be taken back."""
+        copy = self.effects.new.pop((mid, uid))
+        if (mid, uid) in self._copied.get(copy.eid, ()):
+            self._copied[copy.eid].remove((mid, uid))
+        self.effects.unknown.add(mid)
+        self._fail([copy.eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
 
     def _draw(self, plans: Sequence[Plan]) -> None:
         """Copies that a move into Trash took along: they are asked for, and what is still there is looked after."""

@@ -13,6 +13,7 @@ from jmapplug.capabilities.mail.fetch import unavailable
 from jmapplug.capabilities.mail.folders import RIGHT_BITS
 from jmapplug.capabilities.mail.keywords import FLAG_OF
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
+from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.upstream import mail_source
@@ -234,7 +235,11 @@ class WriteSession:
         if not plans:
             return {}
         runner = Runner(
-            self.source, self.boxes, _Journal(self.store), lambda eids: writing.server_ids(self.store, eids)
+            self.source,
+            self.boxes,
+            _Journal(self.store),
+            lambda eids: writing.server_ids(self.store, eids),
+            lambda mid, uids: sql.copies(self.store, mid, uids),
         )
         effects = runner.run([plan for plan in plans if not plan.empty])
         local, self._local = self._local, {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -225,6 +225,52 @@ def test_what_the_server_calls_the_same_message_already_exists(rig: Rig) -> None
     assert reply["notCreated"]["i"]["type"] == "alreadyExists" and reply["notCreated"]["i"]["existingId"] == there
     assert not rig.server.view()[b"INBOX"]
     settled(rig)
+
+
+def same(rig: Rig) -> str:
+    """The id of a message "Hello" in Archive; the server calls whatever comes from now on the same as that."""
+    rig.server.deliver(b"Archive", message("Hello"), guid="known")
+    rig.server.deliver(b"Archive", message("Other"))
+    rig.sync()
+    original = rig.server.deliver
+    rig.server.deliver = lambda key, raw, **more: original(key, raw, **more | {"guid": "known"})  # type: ignore[method-assign, assignment, misc]
+    return rig.email("Hello")
+
+
+def _renumbered(rig: Rig) -> None:
+    """Now the UID is another message's."""
+    rig.server.expunge(b"Archive", 1)
+    rig.server.reset_uids(b"Archive")
+
+
+REMOVALS: dict[str, Callable[[Rig], None]] = {
+    "expunged": lambda rig: rig.server.expunge(b"Archive", 1),
+    "hidden": lambda rig: rig.server.set_flags(b"Archive", 1, "\\Deleted"),
+    "renumbered": _renumbered,
+}
+
+
+@pytest.mark.parametrize("removed", REMOVALS)
+def test_a_new_copy_of_what_was_just_removed_stays(rig: Rig, removed: str) -> None:
+    """Another client removed the one that we know of, and no pass has seen it: the new copy is all that there is."""
+    there = same(rig)
+    REMOVALS[removed](rig)
+    made = one_import(rig, rig.upload(message("Hello")))["created"]["i"]["id"]
+    rig.sync()
+    rig.check()
+    assert made != there and rig.email("Hello") == made
+    assert len(rig.server.view()[b"INBOX"]) == 1
+
+
+def test_a_new_copy_stays_while_nobody_can_say_whether_the_old_one_is_there(rig: Rig) -> None:
+    there = same(rig)
+    rig.source.fault = refusing("items", None)
+    error = one_import(rig, rig.upload(message("Hello")))["notCreated"]["i"]
+    assert error["type"] == "serverFail"
+    assert len(rig.server.view()[b"INBOX"]) == 1
+    rig.sync()
+    rig.check()
+    assert rig.id_at(b"INBOX", 1) == there
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r"])
