@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import imaplib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from scene import Scene, Where, message
@@ -34,7 +35,7 @@ LEAST = 8
 """So many of the odd names every server takes."""
 FIRST, ALL = ("Work",), "1:*"
 DEEP = ("Work", "2026")
-MANY = [f"many {at:02}" for at in range(40)]
+MANY = [f"many {at:02}" for at in range(20)]
 
 
 class Other:
@@ -91,7 +92,8 @@ class Other:
         except imaplib.IMAP4.abort:
             # pymap's maildir may trip over who lists it at the same moment; then it is half done at most.
             self.scene.imap = self.scene.server.imap(self.scene.user)
-            self.scene.imap._simple_command(verb, *names)  # type: ignore[attr-defined]
+            with suppress(AssertionError):
+                self.scene.do(verb, *names)
 
     def rename_inbox(self) -> None:
         self.scene.imap.unselect()
@@ -130,7 +132,7 @@ class Other:
         self.renumbered(self.scene, where)
 
     def many_folders(self, verb: str) -> None:
-        for at in range(15):
+        for at in range(8):
             self.folder(verb, (f"box {at}",))
             if verb == "CREATE":
                 self.deliver((f"box {at}",), f"boxed {at:02}")
@@ -225,12 +227,12 @@ STEPS = (
     step("Trash is emptied", lambda o: o.empty("Trash")),
     step("two of one Message-ID, not the same", lambda o: _impostors(o)),
     step("the same octets in two folders", lambda o: (o.deliver("Inbox", "twin"), o.deliver("Work", "twin")), "twins"),
-    step("forty arrive", lambda o: o.deliver("Inbox", *MANY)),
-    step("forty move", lambda o: o.move("Inbox", "Work", "many")),
-    step("forty are flagged", lambda o: o.flag("Work", "many", "\\Flagged")),
-    step("forty go", lambda o: o.expunge("Work", "many")),
-    step("fifteen folders come", lambda o: o.many_folders("CREATE")),
-    step("fifteen folders go", lambda o: o.many_folders("DELETE")),
+    step("twenty arrive", lambda o: o.deliver("Inbox", *MANY)),
+    step("twenty move", lambda o: o.move("Inbox", "Work", "many")),
+    step("twenty are flagged", lambda o: o.flag("Work", "many", "\\Flagged")),
+    step("twenty go", lambda o: o.expunge("Work", "many")),
+    step("eight folders come", lambda o: o.many_folders("CREATE")),
+    step("eight folders go", lambda o: o.many_folders("DELETE")),
     step("INBOX is renamed", lambda o: o.rename_inbox(), "rename inbox"),
     step("mail arrives in the new INBOX", lambda o: o.deliver("Inbox", "last1")),
     step("INBOX is emptied", lambda o: o.empty("Inbox")),

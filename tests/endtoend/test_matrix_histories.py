@@ -28,7 +28,7 @@ from jmapplug.testing.proxy import Client, Proxy
 from tests.invariants.rules import Wish, acknowledged
 
 RUNS = int(os.environ.get("JMAPPLUG_HISTORIES", "0"))
-KINDS = ("dovecot", f"no {HIDDEN[-1]}", "courier", "cyrus", "gmail")
+KINDS = ("dovecot", f"no {HIDDEN[-1]}", "courier", "cyrus")
 FOLDERS = ("Inbox", "A", "B", "Trash")
 WORDS = ("$seen", "$flagged", "mine")
 FLAGS = {"$seen": "\\Seen", "$flagged": "\\Flagged", "mine": "mine"}
