@@ -10,6 +10,7 @@ What others share: some servers leave it out of LIST "*" and list it by its pref
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -31,8 +32,11 @@ REFRESHED = 50  # folders whose rights are asked for again in one look: with tho
 SHARED_AT_ONCE = 100  # so many shared folders' rights are asked for in one look, the oldest answers first
 _NO_MAIL = (b"#news", b"#ftp", b"#mh")  # RFC 3501 §5.1.2: namespaces of other things, with no end
 _UNSELECTABLE = frozenset({"\\noselect", "\\nonexistent"})
-ABSENT = frozenset({None, "nonexistent", "trycreate"})
-"""Codes of a STATUS that mean that there is no such mailbox; Dovecot's maildir says so without one."""
+ABSENT = frozenset({"nonexistent", "trycreate"})
+"""Codes of a STATUS that mean that there is no such mailbox."""
+_ABSENT = re.compile(r"exist|no such|not found|unknown mailbox", re.IGNORECASE)
+"""Dovecot's maildir says so without a code, and tells rights of it all the same. Any other NO without one (Cyrus where
+we may not read, a server in trouble) says nothing of the kind."""
 
 
 class FolderLister:
@@ -234,9 +238,11 @@ class FolderLister:
         results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         self._learn_rights(connection, (*listing, *results))
         gone = frozenset(key for key, outcome in zip(asked, outcomes, strict=False) if _says_absent(outcome))
-        # What has rights is there: Cyrus refuses without a code where we may not read.
-        there = {canonical(to_key(connection, row.key)) for result in results for row in result.of(MyRights)}
-        return _statuses(connection, results), gone - there - {INBOX}
+        # Without the right "r" nobody tells a status, whatever the words for it are.
+        shut = {
+            canonical(to_key(connection, r.key)) for one in results for r in one.of(MyRights) if "r" not in r.rights
+        }
+        return _statuses(connection, results), gone - shut - {INBOX}
 
     def _rights_due(self, keys: Sequence[bytes]) -> list[bytes]:
         """The folders whose rights are not known; of those known the oldest: our own after a while, others' always."""
@@ -278,7 +284,9 @@ def _validity(told: MailboxStatus | None) -> int | None:
 
 
 def _says_absent(outcome: Result | CommandError) -> bool:
-    return isinstance(outcome, CommandNo) and outcome.code in ABSENT
+    if not isinstance(outcome, CommandNo):
+        return False
+    return outcome.code in ABSENT or (outcome.code is None and _ABSENT.search(str(outcome)) is not None)
 
 
 def _keyed(connection: Connection, row: Listed) -> Listed:

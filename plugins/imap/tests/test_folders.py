@@ -127,13 +127,13 @@ def test_a_prefix_that_may_not_be_listed_is_no_error(dovecot_apart: Any, open_up
         source.folders()
 
 
-def test_a_folder_whose_status_is_not_told_is_asked_for_its_rights(upstream: Upstream) -> None:
+def test_a_folder_whose_status_is_not_told_is_asked_for_it_and_for_its_rights(upstream: Upstream) -> None:
     """They are believed for ten minutes otherwise, and without the right "r" there is no STATUS."""
     upstream.create("Box")
     source = warmed(upstream)
     upstream.through.swallow = ["STATUS Box "]
     source.folders()
-    assert [line.split(b" ", 1)[1] for line in upstream.through.lines[1:]] == [b"MYRIGHTS Box\r\n"]
+    assert [line.split()[1:3] for line in upstream.through.lines[1:]] == [[b"STATUS", b"Box"], [b"MYRIGHTS", b"Box"]]
 
 
 def test_a_parent_that_was_deleted_under_its_child_is_still_a_level(upstream: Upstream) -> None:
@@ -172,10 +172,12 @@ def test_a_listing_that_is_refused_is_an_error_and_not_an_account_without_folder
     assert caught.value.code == "unavailable"
 
 
-def test_a_folder_whose_status_is_refused_is_listed_without_one(upstream: Upstream) -> None:
+@pytest.mark.parametrize("answer", ["NO [NOPERM] no", "NO Internal error occurred", "NO Permission denied"])
+def test_a_folder_whose_status_is_refused_is_listed_without_one(upstream: Upstream, answer: str) -> None:
+    """It is not gone: its Emails stay in sight."""
     upstream.through.hide = {"LIST-STATUS"}
     key = upstream.create("Box")
-    upstream.through.refuse = [('STATUS "?Box', "NO [NOPERM] no")]
+    upstream.through.refuse = [('STATUS "?Box', answer)]
     found = {f.key: f for f in upstream.source().folders()}
     assert found[key].uidvalidity is None and found[key].selectable
     assert found[b"INBOX"].uidvalidity is not None
