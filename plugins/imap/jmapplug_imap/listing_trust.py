@@ -5,7 +5,8 @@ creates one, or renames one that it has just created. LIST on every connection f
 good, until some new connection lists: that one reads the disk (measured; after that second all is well). Hence the law:
 
 - A listing that lacks what the last one had is confirmed on a new connection.
-- For SETTLES seconds after the folders have changed each look is on a new connection, and so is one more after that.
+- For SETTLES seconds after the folders have changed each look is on a new connection (RENEWALS a minute: a script that
+  makes a thousand folders must not become a thousand log-ins), and so is, always, one more after that.
 - No connection lists for longer than LISTS_FOR, nor after it has changed folders itself.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
+from collections import deque
 from collections.abc import Mapping
 
 from jmapplug_imap.access import Access
@@ -21,6 +23,7 @@ from jmapplug_imap.protocol.connection import Connection
 
 SETTLES = 2.0
 """Seconds in which a client that changed a folder may change another one untold: Dovecot's is one."""
+RENEWALS, MINUTE = 12, 60.0
 LISTS_FOR = 600.0
 """Seconds after which a connection lists no more, whatever was seen."""
 
@@ -37,6 +40,7 @@ class ListingTrust:
         self._places: Places | None = None
         self._absent: frozenset[bytes] = frozenset()
         self._unsettled_until = -math.inf
+        self._renewed: deque[float] = deque([-math.inf] * RENEWALS, RENEWALS)
 
     def changes_on(self, connection: Connection) -> None:
         """Folders are made, renamed or deleted on this connection."""
@@ -44,10 +48,20 @@ class ListingTrust:
 
     def is_outdated(self, connection: Connection) -> bool:
         """Whether another connection must list."""
-        needed = max(self._unsettled_until, time.monotonic() - LISTS_FOR)
+        now = time.monotonic()
         # Dovecot 2.3.19: after CREATE and DELETE here and a RENAME elsewhere, LIST on *this* connection leaves out a
         # folder that is there (measured, 12 of 12; on others it never did).
-        return connection in self._writers or connection.opened_at < needed
+        if connection in self._writers or connection.opened_at < now - LISTS_FOR:
+            return True
+        if connection.opened_at >= self._unsettled_until:
+            return False
+        return now >= self._unsettled_until or self._may_renew(now)
+
+    def _may_renew(self, now: float) -> bool:
+        if now - self._renewed[0] < MINUTE:
+            return False
+        self._renewed.append(now)
+        return True
 
     def doubts(self, places: Places, absent: frozenset[bytes]) -> bool:
         """Whether a listing on a connection from before must be confirmed on another one.

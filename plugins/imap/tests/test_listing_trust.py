@@ -109,6 +109,17 @@ def test_while_folders_change_each_look_is_on_a_new_connection_and_one_more_afte
     assert upstream.through.connections == before + left + 2
 
 
+def test_many_changes_are_not_as_many_log_ins(upstream: Upstream) -> None:
+    source = upstream.source()
+    for number in range(listing_trust.RENEWALS * 2):
+        upstream.create(f"Box {number}")
+        assert f"Box {number}" in names(source.folders())
+    assert upstream.through.connections == 1 + listing_trust.RENEWALS
+    source._folders._trust._unsettled_until = time.monotonic()
+    source.folders()
+    assert upstream.through.connections == 2 + listing_trust.RENEWALS
+
+
 def test_no_connection_lists_for_ever(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     source = upstream.source()
     source.folders()
