@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -62,6 +63,8 @@ class Access:
         """JMAP role → key of the folder of which the last listing stated it."""
         self.rights: dict[bytes, str] = {}
         """MYRIGHTS of each folder as the last listing knew them; none where the server keeps no ACL."""
+        self.look_at = math.inf
+        """time.monotonic() at which everything is to be looked at once more, though nothing is told."""
         self.notify_after = 0.0
         """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
         self.notify_breaks = 0

@@ -9,14 +9,15 @@ What others share: some servers leave it out of LIST "*" and list it by its pref
 
 from __future__ import annotations
 
+import math
 import re
 import time
-import weakref
 from collections.abc import Callable, Sequence
 
 from jmapplug.backends import Folder
 from jmapplug_imap.access import Access
 from jmapplug_imap.labels import as_labels
+from jmapplug_imap.listing_trust import ListingTrust
 from jmapplug_imap.names import level_text, to_key, to_wire
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.connection import Connection
@@ -49,9 +50,7 @@ class FolderLister:
         self._apart: tuple[bytes, ...] = ()
         self._ask_apart = 0.0
         self._separators: dict[bytes, bytes] = {}
-        self._writers: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._absent: frozenset[bytes] = frozenset()
-        self._seen: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._trust = ListingTrust(access)
 
     def prefix(self, connection: Connection) -> bytes:
         """What the keys of all our folders at the top begin with ("INBOX." in Courier's layout)."""
@@ -79,22 +78,20 @@ class FolderLister:
 
     def folders(self) -> list[Folder]:
         """See MailSource.folders."""
-        return self._access.run(self._fresh_look, background=True)
+        began = time.monotonic()
+        return self._access.run(lambda connection: self._fresh_look(connection, began), background=True)
 
     def changes_on(self, connection: Connection) -> None:
         """Folders are made, renamed or deleted on this connection."""
-        self._writers.add(connection)
+        self._trust.changes_on(connection)
 
-    def _fresh_look(self, connection: Connection) -> list[Folder]:
-        # Dovecot 2.3.19 with its list index: after CREATE and DELETE here and a RENAME elsewhere, LIST on *this*
-        # connection leaves out a folder that is there (measured, 12 of 12; on others it never did). A folder that is
-        # not listed is a Mailbox destroyed: so another connection lists.
-        if connection in self._writers:
-            connection.close()
-            raise ConnectionBroken("folders are listed on a connection that has changed none")  # run() makes it
-        return self._look(connection)
+    def _fresh_look(self, connection: Connection, began: float) -> list[Folder]:
+        """``began``: time.monotonic() when the look was asked for; a connection from before may have to give way."""
+        if connection.opened_at < began and self._trust.is_outdated(connection):
+            _give_way(connection)
+        return self._look(connection, began)
 
-    def _look(self, connection: Connection) -> list[Folder]:
+    def _look(self, connection: Connection, began: float = -math.inf) -> list[Folder]:
         results = self._first(connection)
         results += self._elsewhere(connection, results)
         listed = [r for result in results for r in result.of(Listed)]
@@ -107,30 +104,17 @@ class FolderLister:
         names = [canonical(row.key) for row in rows if not row.attributes & _UNSELECTABLE]
         more, absent = self._second(connection, names, status, results)
         status |= more
-        rows = self._without(connection, rows, absent)
+        places = {canonical(row.key): _validity(status.get(canonical(row.key))) for row in rows}
+        if connection.opened_at < began and self._trust.doubts(places, absent):
+            _give_way(connection)
+        self._trust.believe(places, absent)
+        rows = _without(rows, absent)
         self._leave_replaced(status)
         self._access.rights = {key: letters for key, (_, letters) in self._rights.items()}
         prefixes = self._prefixes or Prefixes()
         found = build(Listing(tuple(rows), status, prefixes, lsub, self._access.rights), level_text)
         self._access.uses = {folder.role: folder.key for folder in found if folder.role}
         return as_labels(found) if self._access.features.labels else found
-
-    def _without(self, connection: Connection, rows: list[Listed], absent: frozenset[bytes]) -> list[Listed]:
-        """The rows; those that are not there after all hold children only.
-
-        Dovecot 2.3.19's maildir lists a parent that was deleted above its children as if it could be selected. But a
-        connection that has known a folder may be wrong about it: what is newly absent is looked at on another one.
-        """
-        if absent - self._absent and connection in self._seen:
-            connection.close()
-            raise ConnectionBroken("a listed folder is not there")  # run() makes another one
-        self._seen.add(connection)
-        self._absent = absent
-        shut = frozenset({"\\noselect"})
-        return [
-            Listed(row.key, row.separator, row.attributes | shut, row.old_key) if canonical(row.key) in absent else row
-            for row in rows
-        ]
 
     def _leave_replaced(self, status: dict[bytes, MailboxStatus]) -> None:
         """Other connections select a folder that went or was made anew again before they use it.
@@ -274,6 +258,29 @@ class FolderLister:
         for result in results:
             for row in result.of(MyRights):
                 self._rights[canonical(to_key(connection, row.key))] = (self._clock(), row.rights)
+
+
+def _give_way(connection: Connection) -> None:
+    """Have the look begin anew on another connection: Pool.run makes it, once."""
+    connection.close()
+    raise ConnectionBroken("folders are listed on a new connection")
+
+
+def _without(rows: list[Listed], absent: frozenset[bytes]) -> list[Listed]:
+    """The rows; those that are not there after all hold children only.
+
+    Dovecot 2.3.19's maildir lists a parent that was deleted above its children as if it could be selected.
+    """
+    shut = frozenset({"\\noselect"})
+    return [
+        Listed(row.key, row.separator, row.attributes | shut, row.old_key) if canonical(row.key) in absent else row
+        for row in rows
+    ]
+
+
+def _validity(told: MailboxStatus | None) -> int | None:
+    validity = None if told is None else told.items.get("UIDVALIDITY")
+    return validity if isinstance(validity, int) else None
 
 
 def _says_absent(outcome: Result | CommandError) -> bool:

@@ -8,6 +8,7 @@ all folders. Flags are told by HIGHESTMODSEQ alone, so without CONDSTORE IDLE is
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -71,10 +72,13 @@ class ImapWatch:
         if not self.closed and (self._connection is None or self._connection.broken):
             self._connection = self._open()
             return frozenset()
-        while not self.closed and (left := deadline - time.monotonic()) > 0:
+        while not self.closed and (left := min(deadline, self._access.look_at) - time.monotonic()) > 0:
             if (keys := self._heard(left)) is not None:
                 return keys
-        return None
+        if self.closed or time.monotonic() < self._access.look_at:
+            return None
+        self._access.look_at = math.inf
+        return frozenset()
 
     def close(self) -> None:
         """End the wait, of any greenlet, and the connection."""

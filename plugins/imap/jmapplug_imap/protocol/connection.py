@@ -50,6 +50,7 @@ class Connection(Dialogue):
         self.server_id: dict[str, str] = {}
         """The server's ID answer (lower-case names), {} before :meth:`setup` or where it gives none."""
         self.read_only = False
+        self.opened_at = time.monotonic()
         self.selected_at = 0.0
         """time.monotonic() of the last SELECT that was answered OK."""
         self.authenticated = False
