@@ -75,6 +75,7 @@ GMAIL = {
     "renumber": "Gmail's never changes",
     "rename inbox": "Gmail has no such thing",
     "twins": "Gmail keeps one message of a Message-ID",
+    "bare parents": "every level is a label that somebody made",
     "delete above": "every level is a label",
 }
 SERVERS = {
