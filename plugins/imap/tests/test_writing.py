@@ -294,8 +294,9 @@ def test_folders_are_listed_by_a_connection_that_has_changed_none(upstream: Upst
     source.create_folder(None, "One")
     source.create_folder(None, "Two")
     source.folders()
-    source.folders()
     assert upstream.through.connections == 2
+    source.folders()  # soon after a change on yet another one (listing_trust)
+    assert upstream.through.connections in (2, 3)
 
 
 def test_a_view_from_before_the_folder_was_replaced_is_opened_anew(upstream: Upstream, tmp_path: Path) -> None:
