@@ -121,7 +121,7 @@ class Passes:
         uidnext = selected.uidnext or max(since.uidnext if since and not reset else 1, found.last + 1)
         lasting = self._lasting[key]
         return Changes(
-            point=SyncPoint(lasting.uidvalidity, uidnext, selected.highestmodseq or 0, selected.exists),
+            point=SyncPoint(lasting.uidvalidity, uidnext, self._modseq(selected), selected.exists),
             reset=reset,
             new=tuple(found.new),
             flags=tuple(found.flags),
@@ -130,6 +130,10 @@ class Passes:
             permanent_flags=lasting.permanent_flags,
             windows=tuple(sorted(found.windows, reverse=True)),
         )
+
+    def _modseq(self, selected: Selected) -> int:
+        """0 where STATUS does not tell it: what SELECT alone tells would look like a change at every look."""
+        return (selected.highestmodseq or 0) if self._access.features.condstore else 0
 
     def _open(self, connection: Connection, key: bytes, qresync: tuple[int, int] | None) -> Selected:
         lasting, rights = self._lasting.get(key), self._access.rights.get(key)

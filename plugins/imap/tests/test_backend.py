@@ -188,3 +188,15 @@ def test_an_accounts_first_look_takes_one_connection_and_few_round_trips(dovecot
 def test_settings_can_be_stored_and_read_back() -> None:
     given = ImapSettings(username="ann", password="secret", imapHost="h", imapSSL=3)
     assert msgspec.json.decode(msgspec.json.encode(given), type=ImapSettings) == given
+
+
+def test_a_modseq_that_only_select_tells_is_none(dovecot: Any, open_upstream: Any) -> None:
+    """Else a folder would look changed at every look, and all its flags be compared, whatever changed elsewhere."""
+    upstream = open_upstream(dovecot, proxied=True)
+    upstream.command("ENABLE", "CONDSTORE")  # from here on SELECT tells it to everybody
+    upstream.append(b"INBOX", message("one"))
+    upstream.through.hide = {"CONDSTORE", "QRESYNC", "NOTIFY"}
+    source = upstream.source()
+    point = source.changes(b"INBOX", None, list).point
+    (inbox,) = [folder for folder in source.folders() if folder.key == b"INBOX"]
+    assert (inbox.highestmodseq or 0) == point.highestmodseq == 0

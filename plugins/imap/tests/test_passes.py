@@ -79,7 +79,7 @@ class Connection:
 class Access:
     """As much of the real one as a pass uses."""
 
-    features = Features()
+    features = Features(condstore=True)
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
