@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench import mail
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import running, wait_until
+from jmapplug.testing.ports import wait_until
 from jmapplug.testing.proxy import Client, Proxy
 
 ACCOUNTS = 200
@@ -27,7 +25,7 @@ def restarts(server: Dovecot) -> list[tuple[str, str, str]]:
             list(pool.map(lambda pair: _add(proxy, server, *pair), users.items()))
         wait_until(lambda: _synced(proxy) == ACCOUNTS, "all accounts have had their first pass", 600)
         before = _asked(proxy, server, users)
-        _kill(proxy)
+        proxy.kill()
         start = time.perf_counter()
         proxy.start()
         after = _asked(proxy, server, users)
@@ -47,14 +45,6 @@ def _add(proxy: Proxy, server: Dovecot, name: str, user: str) -> None:
 def _synced(proxy: Proxy) -> int:
     accounts: list[dict[str, Any]] = proxy.management.send("GET", "/api/accounts").json
     return sum(one["status"] == "ok" for one in accounts)
-
-
-def _kill(proxy: Proxy) -> None:
-    supervisor = int(proxy.management.send("GET", "/healthz").json["pid"])
-    for pid in (proxy.process.pid, supervisor):
-        os.kill(pid, signal.SIGKILL)
-    proxy.process.wait()
-    wait_until(lambda: not running(supervisor), "the supervisor is gone")
 
 
 def _asked(proxy: Proxy, server: Dovecot, users: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,17 +30,18 @@ def _needs(there: object, what: str) -> None:
     pytest.skip(what)
 
 
-def _needs_dovecot() -> None:
+def _running(format_: str = "sdbox", **layout: Any) -> Iterator[Dovecot]:
+    """A Dovecot of ``dovecot_server.start``, for as long as the fixture lasts."""
     _needs(dovecot_server.available(), "Dovecot is not installed (apt-get install dovecot-imapd dovecot-lmtpd)")
+    server = dovecot_server.start(format_, **layout)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def dovecot() -> Iterator[Dovecot]:
     """A real Dovecot (sdbox, "/" as separator)."""
-    _needs_dovecot()
-    server = dovecot_server.start()
-    yield server
-    server.stop()
+    yield from _running()
 
 
 @pytest.fixture(scope="session")
@@ -59,28 +61,19 @@ def dovecot_submission(dovecot: Dovecot) -> Dovecot:
 @pytest.fixture(scope="session")
 def dovecot_maildir() -> Iterator[Dovecot]:
     """A real Dovecot in Courier's layout: maildir, everything under "INBOX.", separator "."."""
-    _needs_dovecot()
-    server = dovecot_server.start("maildir", separator=".", prefix="INBOX.")
-    yield server
-    server.stop()
+    yield from _running("maildir", separator=".", prefix="INBOX.")
 
 
 @pytest.fixture(scope="session")
 def dovecot_shared() -> Iterator[Dovecot]:
     """A real Dovecot with other users' folders ("shared/<user>/") and public ones ("public/")."""
-    _needs_dovecot()
-    server = dovecot_server.start(shared="listed")
-    yield server
-    server.stop()
+    yield from _running(shared="listed")
 
 
 @pytest.fixture(scope="session")
 def dovecot_apart() -> Iterator[Dovecot]:
     """A real Dovecot that lists shared folders only by their prefixes ("shared/<user>/", "#public.")."""
-    _needs_dovecot()
-    server = dovecot_server.start(shared="apart")
-    yield server
-    server.stop()
+    yield from _running(shared="apart")
 
 
 @pytest.fixture(scope="session")

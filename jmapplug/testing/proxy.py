@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jmapplug.testing.ports import HOST, accepts, free_ports, stop, wait_until
+from jmapplug.testing.ports import HOST, accepts, free_ports, running, stop, wait_until
 
 ASK = """
 import json, os, sys
@@ -202,6 +203,14 @@ class Proxy:
                 except OSError:
                     continue
         raise AssertionError(f"no worker of {account}")
+
+    def kill(self) -> None:
+        """The front, the supervisor and so every worker, without a warning; :meth:`start` begins anew."""
+        supervisor = int(self.management.send("GET", "/healthz").json["pid"])
+        for pid in (self.process.pid, supervisor):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not running(supervisor), "the supervisor is gone")
 
     def stop(self) -> None:
         stop(self.process)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 from scene import message
 
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import running, wait_until
 from jmapplug.testing.proxy import Client, Proxy
 from jmapplug.testing.relay import Relay
 
@@ -64,21 +61,12 @@ def states(client: Client) -> tuple[Any, ...]:
     return emails["state"], boxes["state"], sum(box["totalEmails"] for box in boxes["list"])
 
 
-def kill_all(service: Proxy) -> None:
-    """The front, the supervisor and so every worker, without a warning."""
-    supervisor = service.management.send("GET", "/healthz").json["pid"]
-    for pid in (service.process.pid, supervisor):
-        os.kill(pid, signal.SIGKILL)
-    service.process.wait()
-    wait_until(lambda: not running(supervisor), "the supervisor is gone")
-
-
 def end(service: Proxy) -> None:
     service.process.terminate()
     service.process.wait(20)
 
 
-@pytest.mark.parametrize("how", [kill_all, end], ids=["killed", "ended"])
+@pytest.mark.parametrize("how", [Proxy.kill, end], ids=["killed", "ended"])
 def test_after_a_restart_all_accounts_answer_and_nothing_is_synchronised_anew(
     service: Proxy, relay: Counting, dovecot: Dovecot, how: Any
 ) -> None:
