@@ -191,6 +191,17 @@ class Rig:
         assert found is not None
         return found
 
+    def away(self, change: Callable[[], None]) -> None:
+        """The worker ends, something changes, it comes back and posts; then it ends and comes back once more."""
+        self.close()
+        change()
+        self.open()
+        self.pusher.sync()
+        until(lambda: self.service.posts, "the post")
+        self.quiet()
+        self.reopen()
+        self.quiet()
+
     def quiet(self) -> None:
         """Wait until nothing is under way."""
         until(lambda: not self.pusher._driven, "the end of all posts")

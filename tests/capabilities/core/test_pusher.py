@@ -174,14 +174,7 @@ def test_a_change_at_the_very_end_of_a_post_is_not_lost(rig: Rig, monkeypatch: p
 
 def test_what_changed_while_the_worker_was_away_is_told_when_it_is_back_and_once(rig: Rig) -> None:
     rig.subscribe()
-    rig.close()
-    rig.moved["Email"] = 7
-    rig.open()
-    rig.pusher.sync()
-    until(lambda: rig.service.posts, "the post")
-    rig.quiet()
-    rig.reopen()
-    rig.quiet()
+    rig.away(lambda: rig.moved.update(Email=7))
     assert rig.told() == [{"Email": "e-7"}]
 
 
