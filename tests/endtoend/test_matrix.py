@@ -22,8 +22,7 @@ from jmapplug.testing.proxy import Proxy
 from tests.invariants.rules import Wish, acknowledged, untouched
 
 HIDDEN = ("NOTIFY", "QRESYNC", "CONDSTORE", "MOVE", "UIDPLUS", "SPECIAL-USE", "LIST-STATUS", "IDLE", "LITERAL+")
-"""Step by step: each row of the matrix hides one more of these from the proxy, and what stands on it."""
-WITH_IT = {"CONDSTORE": ("QRESYNC",), "LITERAL+": ("LITERAL-",)}
+"""Step by step: each row of the matrix hides one more of these from the proxy."""
 STATES = 2
 """How many earlier states every step replays from; the last one replays from all."""
 ROOM = 8
