@@ -26,6 +26,8 @@ Fitness = Callable[[Connection], float]
 QUEUE_DEADLINE = 120.0  # seconds to wait for a lane
 PROBE_AFTER = 60.0  # seconds of rest after which a connection is asked whether it lives
 PROBE_DEADLINE = 5.0  # seconds
+PATIENCE = 1.0
+"""Seconds of a pause that are waited for, not told of: a connection that just ended must not fail who comes next."""
 
 
 class Lane:
@@ -153,11 +155,14 @@ class Pool:
 
     def broke(self, error: ConnectionBroken) -> None:
         """A connection has ended. Where the server said why, it is not asked for another one in haste."""
-        if error.code in WAIT_CODES:
-            self._connecting.failed(error)
+        # A server that shuts down says so on every connection at once: that is one event.
+        memory = self._connecting
+        if error.code in WAIT_CODES and (memory.error is None or memory.error.code != error.code):
+            memory.failed(error)
 
     def connect(self) -> Connection:
         """A new connection outside the lanes, under the same back-off. The caller closes it."""
+        self._wait_out()
         self.check()
         memory = self._connecting
         memory.check()
@@ -211,6 +216,12 @@ class Pool:
             return False
         lane.used_at = self._clock()
         return True
+
+    def _wait_out(self) -> None:
+        error = self.held or self._connecting.error
+        asked = isinstance(error, AuthenticationError) or (error is not None and error.code in WAIT_CODES)
+        if error is not None and not asked and (error.retry_after or 0.0) <= PATIENCE:
+            gevent.sleep(error.retry_after)
 
     def _once(self, lane: Lane, work: Callable[[Connection], T], background: bool = False) -> T:
         self._asking.check()  # while this one waited for its lane, too

@@ -364,6 +364,36 @@ def test_a_goodbye_with_a_reason_is_not_answered_by_connecting_again() -> None:
     assert lanes.run(lambda c: "well") == "well" and maker.tries == 2
 
 
+def test_a_server_that_shuts_down_says_goodbye_on_every_connection_and_that_is_one_event() -> None:
+    """Else a restart upstream would hold an account with three connections for four times as long."""
+    clock = Clock()
+    lanes = Pool(Maker(), clock)
+    for _ in range(3):
+        lanes.broke(ConnectionBroken("the server says goodbye: shutting down", code="unavailable"))
+    assert lanes.held is not None
+    clock.now += backoff.PAUSES["unavailable"].first
+    assert lanes.held is None
+    lanes.broke(ConnectionBroken("the server says goodbye: shutting down", code="unavailable"))
+    assert lanes.held is not None and (lanes.held.retry_after or 0) > backoff.PAUSES["unavailable"].first
+
+
+def test_a_short_pause_is_waited_for_and_a_longer_one_is_told() -> None:
+    """Wish 21: BYE at any time. The log-in that it broke may have been somebody else's."""
+    maker = Maker()
+    lanes = Pool(maker)
+    maker.error = ConnectionBroken("cut while it logged in")
+    with pytest.raises(UpstreamError):
+        lanes.run(lambda c: None)
+    maker.error = None
+    assert lanes.run(lambda c: "well") == "well" and maker.tries == 2
+    for error, seconds in ((UpstreamError("away"), pool.PATIENCE + 1), (AuthenticationError("no"), 0.1)):
+        held = Pool(maker)
+        held.hold(error, seconds)
+        with pytest.raises(type(error)):
+            held.run(lambda c: None)
+    assert maker.tries == 2
+
+
 def test_a_server_that_lets_us_in_and_hangs_up_is_not_stormed() -> None:
     """Wish 12: 402 tries in a second were seen."""
     maker, clock = Maker(), Clock()
