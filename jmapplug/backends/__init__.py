@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from jmapplug.backends.mail import (
     HEADER_FIELDS,
+    NO_IDS,
     Appended,
     Changes,
     Copied,
@@ -49,6 +50,7 @@ from jmapplug.backends.submission import (
 
 __all__ = [
     "HEADER_FIELDS",
+    "NO_IDS",
     "Answered",
     "Appended",
     "Backend",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -168,6 +169,10 @@ class Appended(msgspec.Struct, frozen=True):
     error: UpstreamError | None = None
 
 
+NO_IDS: Mapping[int, str] = MappingProxyType({})
+"""Of no message it is known what the server calls it."""
+
+
 class Copied(msgspec.Struct, frozen=True):
     """What COPY or MOVE did: UIDs in the source → UIDs in the target. UIDs that were not there are missing in it."""
 
@@ -301,8 +306,13 @@ class MailSource(Protocol):
     def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
         """COPY into another folder; the source stays. All or nothing upstream (RFC 9051 §6.4.7)."""
 
-    def move(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
-        """UID MOVE; only where ``features.move`` (else the caller copies, checks and removes)."""
+    def move(
+        self, key: bytes, validity: int, uids: Sequence[int], target: bytes, known: Mapping[int, str] = NO_IDS
+    ) -> Copied:
+        """UID MOVE; only where ``features.move`` (else the caller copies, checks and removes).
+
+        ``known``: UID → ``Item.server_id`` as far as the caller knows it; it saves asking for what is moved.
+        """
 
     def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
         """\\Deleted, then UID EXPUNGE; the UIDs that are gone or hidden for good now.

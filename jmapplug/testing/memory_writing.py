@@ -7,10 +7,10 @@ an answer that was lost. Refusals are UpstreamErrors with the response codes of 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jmapplug.backends import Appended, Copied, Features, NewMessage
+from jmapplug.backends import NO_IDS, Appended, Copied, Features, NewMessage
 from jmapplug.errors import UpstreamError
 from jmapplug.mime.structure import parse
 
@@ -109,7 +109,9 @@ class MemoryWriting:
         self._done("copy")
         return copied
 
-    def move(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
+    def move(
+        self, key: bytes, validity: int, uids: Sequence[int], target: bytes, known: Mapping[int, str] = NO_IDS
+    ) -> Copied:
         self._call("move", (key, tuple(uids), target))
         if not self.features.move:
             raise UpstreamError("the server has no MOVE", temporary=False)

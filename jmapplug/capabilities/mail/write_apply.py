@@ -106,10 +106,13 @@ def _write(
             gone.append(place)
         else:
             changed.append((mid, FlagChange(uid, effects.flags[place], False)))
-    writing.insert_copies(change.txn, arrived)
+    # In one step where a copy left one folder for another: the row is the same.
+    moved = {} if keep_hidden else {copy.origin: copy for copy in arrived if copy.origin in effects.gone}
+    writing.insert_copies(change.txn, [copy for copy in arrived if moved.get(copy.origin) is not copy])
+    writing.move_copies(change.txn, moved.values())
     for mid, rows in grouped(changed).items():
         sql.update_flags(change.txn, mid, rows)
-    for mid, uids in grouped(gone).items():
+    for mid, uids in grouped(place for place in gone if place not in moved).items():
         (writing.hide_copies if keep_hidden else sql.delete_copies)(change.txn, mid, uids)
     for mid, uids in grouped((mid, uid) for mid, uid in places).items():
         registry.note(mid, uids)

@@ -17,11 +17,12 @@ from jmapplug.capabilities.mail.keywords import FLAG_OF, keywords_of
 
 
 class Copy(NamedTuple):
-    """A visible copy, its flags as the sync keeps them (one text)."""
+    """A visible copy, its flags as the sync keeps them (one text), and what the server calls the message."""
 
     mid: int
     uid: int
     flags: str
+    server_id: str | None = None
 
 
 class Store(NamedTuple):

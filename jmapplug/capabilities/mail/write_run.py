@@ -189,17 +189,15 @@ class Runner:
         for (source, target, removes), uids in grouped(entries).items():
             self._entries.append(self.journal.begin(source, target, dict(uids), removes))
 
-    def _transfers(
-        self, steps: Iterable[tuple[int, Transfer]], act: Callable[[bytes, int, list[int], bytes], Copied], moving: bool
-    ) -> None:
+    def _transfers(self, steps: Iterable[tuple[int, Transfer]], moving: bool) -> None:
         groups = grouped(((step.copy.mid, step.target), (eid, step)) for eid, step in steps)
         for (mid, target), members in groups.items():
             uids = [step.copy.uid for _, step in members]
             copied = self._asking(
                 [mid, target],
                 [eid for eid, _ in members],
-                lambda mid=mid, target=target, uids=uids: act(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids, self.boxes[target].key
+                lambda mid=mid, target=target, members=members: self._transfer(  # type: ignore[misc]
+                    mid, target, [step.copy for _, step in members], moving
                 ),
             )
             if copied is not None:
@@ -211,6 +209,14 @@ class Runner:
                         self._fail([eid], SetError("serverFail", "The mail server did this for some messages only."))
                     else:
                         self._transferred(eid, step, copied.uids.get(step.copy.uid), moving)
+
+    def _transfer(self, mid: int, target: int, copies: Sequence[Copy], moving: bool) -> Copied:
+        key, validity, to = self.boxes[mid].key, self._validity(mid), self.boxes[target].key
+        uids = [copy.uid for copy in copies]
+        if not moving:
+            return self.source.copy(key, validity, uids, to)
+        known = {copy.uid: copy.server_id for copy in copies if copy.server_id}
+        return self.source.move(key, validity, uids, to, known)
 
     def _still(self, mid: int, uids: Sequence[int]) -> set[int]:
         """Those of ``uids`` that are there as before: a large COPY or MOVE may stop in the middle."""
@@ -237,7 +243,7 @@ class Runner:
 
     def _copies(self, plans: Sequence[Plan]) -> None:
         steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.copies]
-        self._transfers(steps, self.source.copy, moving=False)
+        self._transfers(steps, moving=False)
 
     # --- subtractive
 
@@ -264,7 +270,7 @@ class Runner:
 
     def _moves(self, plans: Sequence[Plan]) -> None:
         steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.moves]
-        self._transfers(steps, self.source.move, moving=True)
+        self._transfers(steps, moving=True)
 
     def _removes(self, plans: Sequence[Plan]) -> None:
         groups = grouped((copy.mid, (plan.eid, copy)) for plan in self._going(plans) for copy in plan.removes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -16,8 +16,9 @@ from jmapplug.errors import FolderError, UpstreamError
 from jmapplug_imap.backoff import Backoff
 from jmapplug_imap.names import to_wire
 from jmapplug_imap.pool import Pool
-from jmapplug_imap.protocol.commands import Mailbox
+from jmapplug_imap.protocol.commands import Command, Mailbox
 from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.errors import CommandError, CommandNo, ConnectionBroken
 from jmapplug_imap.protocol.refusals import SERVERBUG, THROTTLED, WAIT_CODES
 from jmapplug_imap.protocol.responses import MailboxStatus, MyRights
@@ -44,6 +45,13 @@ class FolderReplaced(UpstreamError):
 
 class FolderReadOnly(CommandNo):
     """SELECT was answered READ-ONLY: nothing can be written here (mail-rules 24)."""
+
+
+class Opened(NamedTuple):
+    """A folder that is open. ``fresh``: not from before; ``answers``: to the questions that went along."""
+
+    fresh: bool
+    answers: list[Result | CommandError]
 
 
 class _ProbeBroken(ConnectionBroken):
@@ -101,11 +109,11 @@ class Access:
     def run(
         self, work: Callable[[Connection], T], background: bool = False, retry: bool = True, key: bytes | None = None
     ) -> T:
-        """See Pool.run. ``key``: the folder it is about; the connection that opened it last is best."""
+        """See Pool.run. ``key``: the folder it is about; the connection that last saw it as it is now is best."""
 
         def fitness(connection: Connection) -> float:
             open_there = key is not None and connection.selected == to_wire(connection, key)
-            return connection.selected_at if open_there else 0.0
+            return connection.viewed_at if open_there else 0.0
 
         return self.pool.run(work, background, retry, fitness)
 
@@ -131,48 +139,50 @@ class Access:
 
         Whether the view is a fresh one, as :meth:`read`. Raises FolderRefused, FolderReplaced.
         """
-        fresh = connection.selected != to_wire(connection, key) or connection.uidvalidity != validity
-        if fresh:
-            self.select(connection, key, read_only=True)
-        self._check(connection, validity)
-        return fresh
+        return self.opened(connection, key, validity, writing=False).fresh
 
-    def write(self, connection: Connection, key: bytes, validity: int) -> bool:
-        """Have the folder selected for writing, with the UIDVALIDITY that the caller's UIDs belong to; as :meth:`view`.
+    def opened(
+        self, connection: Connection, key: bytes, validity: int, *, writing: bool, questions: Sequence[Command] = ()
+    ) -> Opened:
+        """:meth:`view`, or the same for writing, and ``questions`` in the same write.
 
-        Raises FolderRefused, FolderReplaced, FolderReadOnly.
+        They must do no harm in another folder, and no answer to them counts where this raises: FolderRefused,
+        FolderReplaced, FolderReadOnly.
         """
         fresh = connection.selected != to_wire(connection, key) or connection.uidvalidity != validity
-        fresh = fresh or connection.read_only
+        fresh = fresh or (writing and connection.read_only)
+        answers: list[Result | CommandError] = []
         if fresh:
-            self.select(connection, key, read_only=False)
+            answers = self._select(connection, key, not writing, questions=questions)[1]
+        elif questions:
+            answers = connection.pipeline(questions, alike=True)
         self._check(connection, validity)
-        if connection.read_only:
+        if writing and connection.read_only:
             raise FolderReadOnly("the folder is read-only", code="noperm", temporary=False)
-        return fresh
+        return Opened(fresh, answers)
 
     def inside(
         self,
         connection: Connection,
         key: bytes,
         validity: int,
-        work: Callable[[bool], T],
+        work: Callable[[Opened], T],
         writing: bool = True,
+        questions: Callable[[], Sequence[Command]] = tuple,
     ) -> T:
-        """``work(fresh)`` with the folder open as by :meth:`write` or :meth:`view`.
+        """``work`` with the folder open as by :meth:`opened`.
 
         A refusal that only speaks of an outdated view is followed by another try in a new one; ``work`` must be safe to
-        repeat after such a refusal. Raises as those two, and what ``work`` raises.
+        repeat after such a refusal. Raises as that one, and what ``work`` raises.
         """
-        opened = self.write if writing else self.view
-        fresh = opened(connection, key, validity)
+        opened = self.opened(connection, key, validity, writing=writing, questions=questions())
         try:
-            return work(fresh)
+            return work(opened)
         except CommandNo as error:
-            if fresh or error.code not in OUTDATED:
+            if opened.fresh or error.code not in OUTDATED:
                 raise
         connection.selected = None
-        return work(opened(connection, key, validity))
+        return work(self.opened(connection, key, validity, writing=writing, questions=questions()))
 
     def _check(self, connection: Connection, validity: int) -> None:
         # RFC 9051 §2.3.1.1: under another UIDVALIDITY these UIDs may be other messages.
@@ -191,11 +201,26 @@ class Access:
 
         A folder that is in use elsewhere, or not available, is left alone for a while: nobody asks for it again.
         """
+        return self._select(connection, key, read_only, qresync)[0]
+
+    def _select(
+        self,
+        connection: Connection,
+        key: bytes,
+        read_only: bool,
+        qresync: tuple[int, int] | None = None,
+        questions: Sequence[Command] = (),
+    ) -> tuple[Selected, list[Result | CommandError]]:
         if (memory := self._refused.get(key)) is not None and (held := memory.error) is not None:
             raise _refusal(held, held.code)
         try:
-            selected = connection.select(
-                to_wire(connection, key), read_only=read_only, condstore=connection.has("CONDSTORE"), qresync=qresync
+            selected = connection.select_asking(
+                to_wire(connection, key),
+                questions,
+                read_only=read_only,
+                condstore=connection.has("CONDSTORE"),
+                qresync=qresync,
+                alike=bool(questions),
             )
         except CommandNo as error:
             if error.code == THROTTLED:  # says nothing of this folder, and the pool leaves the whole server alone

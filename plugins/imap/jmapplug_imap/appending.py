@@ -25,6 +25,7 @@ from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.errors import CommandError, CommandNo
 from jmapplug_imap.protocol.refusals import WAIT_CODES
+from jmapplug_imap.protocol.responses import Exists
 from jmapplug_imap.protocol.uidplus import append_uid
 
 MESSAGES = 100  # in one command
@@ -154,6 +155,8 @@ class _Append:
             if self._where is None and error.code is None:
                 raise CommandNo(str(error), code="trycreate", temporary=False) from error
             raise
+        if result.of(Exists):  # RFC 9051 §6.3.12: the folder is the open one, and its view shows the message
+            connection.viewed_at = time.monotonic()
         self._read(connection, result)
 
     def look(self, connection: Connection) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from jmapplug.backends import Folder, Views
 from jmapplug.errors import UpstreamError
-from jmapplug_imap.access import Access
+from jmapplug_imap.access import Access, Opened
 from jmapplug_imap.finding import hits
 from jmapplug_imap.names import to_wire
 from jmapplug_imap.protocol import sets
@@ -77,8 +77,8 @@ class Labels:
         """MOVE to where the messages are already: there no new UID tells that it was done, the source does."""
 
         def work(connection: Connection) -> None:
-            def move(fresh: bool) -> None:
-                if not fresh:
+            def move(opened: Opened) -> None:
+                if not opened.fresh:
                     connection.noop()
                 target = Mailbox(to_wire(connection, everything))
                 for words in sets.chunks(uids):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jmapplug.backends import (
+    NO_IDS,
     Appended,
     Changes,
     Copied,
@@ -186,8 +187,10 @@ class ImapSource:
     def copy(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
         return self._transfer.copy(key, validity, uids, target)
 
-    def move(self, key: bytes, validity: int, uids: Sequence[int], target: bytes) -> Copied:
-        return self._transfer.move(key, validity, uids, target)
+    def move(
+        self, key: bytes, validity: int, uids: Sequence[int], target: bytes, known: Mapping[int, str] = NO_IDS
+    ) -> Copied:
+        return self._transfer.move(key, validity, uids, target, known)
 
     def remove(self, key: bytes, validity: int, uids: Sequence[int]) -> list[int]:
         if self.features.labels:

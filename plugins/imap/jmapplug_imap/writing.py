@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jmapplug.errors import UpstreamError
-from jmapplug_imap.access import Access
+from jmapplug_imap.access import Access, Opened
 from jmapplug_imap.appending import flags as as_flags
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Command, Part
@@ -36,12 +36,12 @@ class Writing:
         wanted = [(sign, flags) for sign, flags in changes if flags]
 
         def work(connection: Connection) -> Flags:
-            def change(fresh: bool) -> Flags:
+            def change(opened: Opened) -> Flags:
                 found = _stored(connection, uids, wanted)
                 # In a view that has been open for a while, messages that came since do not exist yet: their flags are
                 # told (measured, Dovecot 2.3), but are as they were.
                 again = [uid for uid in uids if uid not in found or not _done(found[uid], wanted)]
-                if again and not fresh:
+                if again and not opened.fresh:
                     connection.noop()
                     found |= _stored(connection, again, wanted)
                 return found
@@ -56,12 +56,8 @@ class Writing:
         """See MailSource.remove."""
 
         def work(connection: Connection) -> None:
-            if self._access.features.uidplus:
-                self._access.inside(connection, key, validity, lambda fresh: _removed_wholly(connection, uids, fresh))
-            else:
-                self._access.inside(
-                    connection, key, validity, lambda fresh: _removed_carefully(connection, uids, fresh)
-                )
+            remove = _removed_wholly if self._access.features.uidplus else _removed_carefully
+            self._access.inside(connection, key, validity, lambda opened: remove(connection, uids, opened.fresh))
 
         if uids:
             self._access.run(work)

@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from jmapplug_imap import access as access_module
+from jmapplug_imap import pool
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.source import ImapSource
 
@@ -18,6 +19,12 @@ from jmapplug.errors import AuthenticationError, FolderError, UpstreamError
 from jmapplug.testing.mail_source import MIXED, Mirror, message
 
 Upstream = Any
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pause is told of: these tests cut thousands of times."""
+    monkeypatch.setattr(pool, "PATIENCE", 0.0)
 
 
 def facts(source: ImapSource, folder: Path) -> list[Any]:

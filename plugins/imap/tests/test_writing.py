@@ -11,7 +11,7 @@ from jmapplug_imap import appending
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.backends import NewMessage
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 from jmapplug.testing.mail_source import message
 from jmapplug.testing.mail_writing import new_message
 
@@ -130,7 +130,36 @@ def test_a_move_is_one_write_and_the_answer(counted: Counted, upstream: Upstream
     source = counted.source
     source.store(b"INBOX", counted.validity, [1], ["\\Seen"], [])
     commands, trips = counted.commands(lambda: source.move(b"INBOX", counted.validity, [1, 2], target))
-    assert verbs(commands) == ["STATUS", "UID FETCH", "UID MOVE"] and trips == 1
+    # MOVE is not sent before the questions are answered.
+    assert verbs(commands) == ["STATUS", "UID FETCH", "UID MOVE"] and trips == 2
+
+
+def test_a_move_of_messages_whose_names_are_known_asks_for_none_and_opens_the_folder_along(
+    counted: Counted, upstream: Upstream
+) -> None:
+    target = upstream.create("Target")
+    source = counted.source
+    names = {item.uid: item.server_id or "" for item in source.items(b"INBOX", [1, 2, 3])}
+    source.changes(target, None, list)  # the other folder is open now
+    found: list[Any] = []
+    commands, trips = counted.commands(
+        lambda: found.append(source.move(b"INBOX", counted.validity, [1, 2], target, names))
+    )
+    assert verbs(commands) == ["SELECT", "STATUS", "UID MOVE"] and trips == 2
+    commands, trips = counted.commands(
+        lambda: found.append(source.move(b"INBOX", counted.validity, [3], target, names))
+    )
+    assert verbs(commands) == ["STATUS", "UID MOVE"] and trips == 2
+    assert [uid for one in found for uid in one.uids.values()] == upstream.uids(target)
+
+
+def test_a_folder_that_cannot_be_opened_is_told_whatever_was_asked_along(counted: Counted, upstream: Upstream) -> None:
+    target = upstream.create("Target")
+    with pytest.raises(FolderError):
+        counted.source.move(b"Nowhere", 1, [1], target)
+    with pytest.raises(UpstreamError) as caught:
+        counted.source.move(b"INBOX", counted.validity + 1, [1], target)
+    assert caught.value.code == "uidvalidity" and upstream.uids(target) == []
 
 
 # --- what a server may do to us

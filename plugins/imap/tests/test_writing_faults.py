@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jmapplug_imap import appending
+from jmapplug_imap import appending, pool
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.errors import UpstreamError
@@ -34,6 +34,7 @@ def upstream(dovecot: Any, open_upstream: Any) -> Upstream:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appending, "GRACE", 0.0)
+    monkeypatch.setattr(pool, "PATIENCE", 0.0)
 
 
 class Sweep:
@@ -112,7 +113,16 @@ def test_an_appended_message_is_there_once_or_not_at_all(upstream: Upstream, swe
     assert sweep.done and sweep.done + sweep.failed >= 20
 
 
-@pytest.mark.parametrize("verb", ["move", "copy"])
+def names_of(upstream: Upstream, uids: list[int]) -> dict[int, str]:
+    """What the server calls these messages of INBOX."""
+    source = ImapSource(upstream.settings(imapHost=upstream.server.host, imapPort=upstream.server.port), upstream.user)
+    try:
+        return {item.uid: item.server_id or "" for item in source.items(b"INBOX", uids)}
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("verb", ["move", "known", "copy"])
 def test_a_transferred_message_is_never_lost_and_never_there_twice(upstream: Upstream, sweep: Sweep, verb: str) -> None:
     target = upstream.create("Target")
     known = [validity(upstream)]
@@ -120,14 +130,16 @@ def test_a_transferred_message_is_never_lost_and_never_there_twice(upstream: Ups
 
     def work(source: ImapSource) -> Any:
         uids[:] = [upstream.append(b"INBOX", message(f"{verb}{n}")) for n in range(3)]
+        if verb == "known":
+            return source.move(b"INBOX", known[0], uids, target, names_of(upstream, uids))
         return getattr(source, verb)(b"INBOX", known[0], uids, target)
 
     for answer in sweep.over(work):
         left, came = upstream.uids(b"INBOX"), upstream.uids(target)
-        if verb == "move":
-            assert len(left) + len(came) == 3, answer
-        else:
+        if verb == "copy":
             assert left == uids and len(came) in (0, 3), answer
+        else:
+            assert len(left) + len(came) == 3, answer
         if not isinstance(answer, UpstreamError):
             assert sorted(answer.uids.values()) == came and set(answer.uids) <= set(uids)
             assert verb == "copy" or set(answer.uids) == set(uids) - set(left)
@@ -241,7 +253,7 @@ def test_a_connection_that_was_dead_already_costs_only_another_attempt(upstream:
     assert upstream.uids(b"INBOX") == [2] and len(upstream.uids(target)) == 2
 
 
-@pytest.mark.parametrize("verb", ["copy", "move"])
+@pytest.mark.parametrize("verb", ["copy", "move", "known"])
 @pytest.mark.parametrize("hide", POORER.values(), ids=list(POORER))
 def test_a_lost_answer_to_a_transfer_is_found_out(upstream: Upstream, verb: str, hide: set[str]) -> None:
     proxy = upstream.through
@@ -251,8 +263,9 @@ def test_a_lost_answer_to_a_transfer_is_found_out(upstream: Upstream, verb: str,
     uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
     source = upstream.source()
     known = source.changes(b"INBOX", None, list).point.uidvalidity
+    names = [names_of(upstream, uids)] if verb == "known" else []
     proxy.lose, proxy.cuts = "(Copy|Move) completed|COPYUID", 1
-    found = getattr(source, verb)(b"INBOX", known, uids, target)
+    found = getattr(source, "copy" if verb == "copy" else "move")(b"INBOX", known, uids, target, *names)
     assert set(found.uids) == set(uids) and proxy.cuts == 0
     assert sorted(found.uids.values()) == upstream.uids(target)[1:] and len(upstream.uids(target)) == 3
 
@@ -297,11 +310,13 @@ def test_flags_that_the_server_does_not_tell_are_asked_for(upstream: Upstream) -
     assert not upstream.through.swallow
 
 
-def test_a_move_that_fails_half_way_tells_what_it_did(upstream: Upstream) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_a_move_that_fails_half_way_tells_what_it_did(upstream: Upstream, known: bool) -> None:
     target = upstream.create("Target")
     uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
     source = upstream.source()
-    known = source.changes(b"INBOX", None, list).point.uidvalidity
+    names = names_of(upstream, uids) if known else {}
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
     moved: list[int] = []
 
     def half(line: bytes) -> None:
@@ -310,5 +325,20 @@ def test_a_move_that_fails_half_way_tells_what_it_did(upstream: Upstream) -> Non
 
     upstream.through.met = half
     upstream.through.refuse = [("UID MOVE", "NO [OVERQUOTA] only the first one fitted")]
-    found = source.move(b"INBOX", known, uids, target)
+    found = source.move(b"INBOX", here, uids, target, names)
     assert found.uids == {uids[0]: moved[0]} and upstream.uids(b"INBOX") == [uids[1]]
+
+
+def test_a_move_without_copyuid_in_the_answer_is_found_by_the_names(upstream: Upstream) -> None:
+    """RFC 4315 §3: a server may leave it out; and one of the messages has been gone for a while."""
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two", "three")]
+    names = names_of(upstream, uids)
+    upstream.expunge(b"INBOX", uids[1])
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    upstream.through.swallow = ["COPYUID"]
+    found = source.move(b"INBOX", here, uids, target, names)
+    assert not upstream.through.swallow
+    assert found.uids == dict(zip((uids[0], uids[2]), upstream.uids(target), strict=True))
+    assert upstream.uids(b"INBOX") == []

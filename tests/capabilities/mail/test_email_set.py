@@ -661,8 +661,8 @@ def test_a_transfer_that_stopped_in_the_middle_fails_the_rest_and_loses_nothing(
     rig.sync()
     original = rig.source.move
 
-    def move(key: bytes, validity: int, uids: Any, target: bytes) -> Any:
-        return original(key, validity, list(uids)[:2], target)
+    def move(key: bytes, validity: int, uids: Any, target: bytes, known: Any) -> Any:
+        return original(key, validity, list(uids)[:2], target, known)
 
     rig.source.move = move  # type: ignore[method-assign]
     archive = names(rig, "Archive")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from jmapplug.capabilities.mail.store.sync import HERE
 from jmapplug.store.account import Change, Store
 from jmapplug.store.database import Database, Txn
+
+
+_current: WeakKeyDictionary[Database, str | None] = WeakKeyDictionary()
+"""Asked for before every write and every reading of a body; nobody else changes it."""
 
 
 class LastCopy(NamedTuple):
@@ -20,13 +25,15 @@ class LastCopy(NamedTuple):
 
 def current(own: Database) -> str | None:
     """The identity of the upstream that Mailboxes and bindings are of; None before the first listing."""
-    found: str | None = own.value("SELECT identity FROM mail_upstream WHERE current = 1")
-    return found
+    if own not in _current:
+        _current[own] = own.value("SELECT identity FROM mail_upstream WHERE current = 1")
+    return _current[own]
 
 
 def rename(own: Database, identity: str) -> None:
     """The current upstream goes by this name as well, and by no other for now."""
     own.write(lambda txn: _make_current(txn, identity, int(txn.value(f"SELECT {HERE}"))))
+    _current[own] = identity
 
 
 def _make_current(txn: Txn, identity: str, number: int) -> None:
@@ -55,6 +62,7 @@ def move(own: Database, identity: str, keys: Mapping[int, bytes]) -> None:
         _make_current(txn, identity, int(number))
 
     own.write(work)
+    _current[own] = identity
 
 
 def _leave(txn: Txn, number: int) -> None:

@@ -44,9 +44,10 @@ def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
     sql = f"SELECT eid, id, keywords FROM email WHERE id {_IN} AND deleted = 0"  # noqa: S608
     rows = store.cache.rows(sql, (listed(ids),))
     copies: dict[int, list[Copy]] = {row[0]: [] for row in rows}
-    sql = f"SELECT eid, mid, uid, flags FROM message WHERE eid {_IN} AND hidden = 0 AND uid > 0 ORDER BY mid, uid"  # noqa: S608
-    for eid, mid, uid, flags in store.cache.rows(sql, (listed(copies),)):
-        copies[eid].append(Copy(mid, uid, flags))
+    sql = "SELECT eid, mid, uid, flags, server_id FROM message"
+    sql += f" WHERE eid {_IN} AND hidden = 0 AND uid > 0 ORDER BY mid, uid"
+    for eid, *copy in store.cache.rows(sql, (listed(copies),)):
+        copies[eid].append(Copy(*copy))
     sql = f"SELECT eid FROM message WHERE eid {_IN} AND uid < 0"  # noqa: S608
     ghosts = {eid for (eid,) in store.cache.rows(sql, (listed(copies),))}
     return {
@@ -119,6 +120,14 @@ def insert_copies(txn: Txn, copies: Iterable[Arrival]) -> None:
         "INSERT OR REPLACE INTO message (mid, uid, eid, flags, hidden, received_at, server_id, thread_hash)"
         " SELECT ?, ?, ?, ?, 0, received_at, server_id, thread_hash FROM message WHERE mid = ? AND uid = ?",
         ((copy.mid, copy.uid, copy.eid, copy.flags, *copy.origin) for copy in copies),
+    )
+
+
+def move_copies(txn: Txn, copies: Iterable[Arrival]) -> None:
+    """The rows of those that they were made from become theirs."""
+    txn.executemany(
+        "UPDATE OR REPLACE message SET mid = ?, uid = ?, flags = ?, hidden = 0 WHERE mid = ? AND uid = ?",
+        ((copy.mid, copy.uid, copy.flags, *copy.origin) for copy in copies),
     )
 
 

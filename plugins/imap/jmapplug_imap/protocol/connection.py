@@ -17,11 +17,12 @@ from jmapplug_imap.protocol import auth
 from jmapplug_imap.protocol.bounds import Bound, count
 from jmapplug_imap.protocol.channel import Channel, Timeouts
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
-from jmapplug_imap.protocol.dialogue import Dialogue, Pending, Result
+from jmapplug_imap.protocol.dialogue import Pending, Result
 from jmapplug_imap.protocol.errors import CommandError, ConnectionBroken, ProtocolError
 from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.idling import Idling
 from jmapplug_imap.protocol.lexer import Limits, OnLiteral
-from jmapplug_imap.protocol.responses import Capability, Code, Continuation, Enabled, Recent, Response, ServerId, Status
+from jmapplug_imap.protocol.responses import Capability, Code, Enabled, Response, ServerId, Status
 from jmapplug_imap.protocol.selecting import Selected, selected_from
 from jmapplug_imap.protocol.sets import chunks
 from jmapplug_imap.protocol.transport import Transport, connect
@@ -33,7 +34,7 @@ PLAIN, TLS, STARTTLS = 1, 2, 3
 """The SSL numbers of the management API; 0 is plain too."""
 
 
-class Connection(Dialogue):
+class Connection(Idling):
     """See the module. ``ssl``: 0/1 plain, 2 TLS, 3 STARTTLS; ``ca_file`` replaces the system's roots of trust."""
 
     def __init__(
@@ -51,11 +52,10 @@ class Connection(Dialogue):
         """The server's ID answer (lower-case names), {} before :meth:`setup` or where it gives none."""
         self.read_only = False
         self.opened_at = time.monotonic()
-        self.selected_at = 0.0
-        """time.monotonic() of the last SELECT that was answered OK."""
+        self.viewed_at = 0.0
+        """time.monotonic() at which the view of the selected mailbox was last known to be that of now."""
         self.authenticated = False
         self.compressed = False
-        self._idle = ""
         self._exists: int | None = None
 
     # --- life
@@ -181,7 +181,9 @@ class Connection(Dialogue):
             return self._ended(self._finish(sent[-1], deadline))
 
     def noop(self) -> Result:
-        return self.command("NOOP")
+        result = self.command("NOOP")
+        self.viewed_at = time.monotonic()
+        return result
 
     def select(
         self,
@@ -195,18 +197,34 @@ class Connection(Dialogue):
 
         The answer's ``vanished`` and ``rows`` are what QRESYNC told. After a refusal no mailbox is selected.
         """
+        return self.select_asking(key, (), read_only=read_only, condstore=condstore, qresync=qresync)[0]
+
+    def select_asking(
+        self,
+        key: bytes,
+        questions: Sequence[Command],
+        *,
+        read_only: bool = False,
+        condstore: bool = False,
+        qresync: tuple[int, int] | tuple[int, int, str] | None = None,
+        alike: bool = False,
+    ) -> tuple[Selected, list[Result | CommandError]]:
+        """:meth:`select`, and in the same write questions that do no harm in another mailbox; as :meth:`pipeline`."""
         extra: list[Part] = []
         if qresync is not None:
             extra += ["QRESYNC", [str(value) for value in qresync]]
         elif condstore:
             extra.append("CONDSTORE")
         self.selected = self.uidvalidity = self._exists = None
-        result = self.command("EXAMINE" if read_only else "SELECT", Mailbox(key), *([extra] if extra else []))
-        self.selected, self.selected_at = key, time.monotonic()
+        command: Command = ["EXAMINE" if read_only else "SELECT", Mailbox(key), *([extra] if extra else [])]
+        result, *answers = self.pipeline([command, *questions], alike=alike)
+        if isinstance(result, CommandError):
+            raise result
+        self.selected, self.viewed_at = key, time.monotonic()
         selected = selected_from(key, result.untagged, result.code, read_only)
         self.read_only, self._exists = selected.read_only, selected.exists
         self.uidvalidity = selected.uidvalidity
-        return selected
+        return selected, answers
 
     def unselect(self) -> None:
         """Leave the mailbox without expunging (RFC 3691); does nothing where the server has no UNSELECT."""
@@ -245,61 +263,6 @@ class Connection(Dialogue):
     def fetch_all(self, uids: str | Iterable[int], items: Sequence[Part], **options: Any) -> list[FetchRow]:
         """:meth:`fetch`, read to the end."""
         return list(self.fetch(uids, items, **options))
-
-    # --- IDLE (RFC 2177)
-
-    def idle(self, timeout: float | None = None) -> list[Response]:
-        """Wait for changes at most ``timeout`` seconds (default ``timeouts.idle``); what came, [] at the end or done().
-
-        Ends with the first change (EXISTS, EXPUNGE, FETCH, VANISHED, STATUS, LIST …); "still here" texts do not count.
-        Raises CommandNo/CommandBad where the server refuses, ConnectionBroken.
-        """
-        with self._exclusive():
-            until = time.monotonic() + (self.timeouts.idle if timeout is None else timeout)
-            self._idle = "starting"
-            try:
-                return self._idling(until)
-            finally:
-                self._idle = ""
-
-    def done(self) -> None:
-        """End a running :meth:`idle` from another greenlet; nothing where none runs. Never raises."""
-        if self._idle == "starting":
-            self._idle = "stop"
-        elif self._idle == "waiting":
-            try:
-                self._say_done()
-            except (ConnectionBroken, OSError):
-                self.abort()
-
-    def _idling(self, until: float) -> list[Response]:
-        pending = self._send([["IDLE"]], self._deadline(None))[0]
-        events: list[Response] = []
-        if not self._go_ahead(pending, self._deadline(None)):
-            return self._ended(pending).untagged
-        events.extend(response for response in pending.untagged if _matters(response))
-        pending.untagged.clear()
-        stop = self._idle == "stop"
-        self._idle = "waiting"
-        if events or stop:
-            self._say_done()
-        while self._idle == "waiting":
-            response = self._receive(until, quiet=True)
-            if response is None or _matters(response):
-                self._say_done()
-                events.extend([] if response is None else [response])
-            elif type(response) is Status and response.tag:
-                # RFC 2177: only DONE ends it. done() may have said so during this read.
-                if self._idle == "waiting":
-                    raise ProtocolError("the server ended IDLE by itself")
-                self._end(response)
-        self._ended(self._finish(pending, self._deadline(None)))
-        return events + [response for response in pending.untagged if _matters(response)]
-
-    def _say_done(self) -> None:
-        if self._idle == "waiting":
-            self._idle = "done"
-            self._open_channel().send(b"DONE\r\n", self.timeouts.read)
 
     # --- the greeting and TLS
 
@@ -391,8 +354,3 @@ class Connection(Dialogue):
                 self._end(response)
             elif on_other is not None and response is not None:
                 on_other(response)
-
-
-def _matters(response: Response) -> bool:
-    """Whether an untagged response is news about mail (and not a text)."""
-    return type(response) not in (Status, Capability, Continuation, Recent)
