@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,14 +15,20 @@ from jmapplug.demo.mailserver import HOST, greets
 
 __all__ = ["HOST", "accepts", "free_ports", "greets", "running", "stop", "stop_pid", "wait_until"]
 
+SERVERS = range(12_000, 32_000)
+"""Below those that Linux gives to connecting clients (ip_local_port_range)."""
+
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
+    """Ports that were free a moment ago, all different; none that the kernel may give to a client meanwhile."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            one, port = stack.enter_context(socket.socket()), secrets.choice(SERVERS)
+            with contextlib.suppress(OSError):
+                one.bind((HOST, port))
+                found.append(port)
+    return found
 
 
 def wait_until(check: Callable[[], bool], what: str, timeout: float = 20.0) -> None:

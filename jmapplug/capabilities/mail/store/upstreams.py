@@ -10,7 +10,6 @@ from jmapplug.capabilities.mail.store.sync import HERE
 from jmapplug.store.account import Change, Store
 from jmapplug.store.database import Database, Txn
 
-
 _current: WeakKeyDictionary[Database, str | None] = WeakKeyDictionary()
 """Asked for before every write and every reading of a body; nobody else changes it."""
 
