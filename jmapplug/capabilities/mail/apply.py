@@ -108,14 +108,18 @@ def look(txn: Txn, edits: Mapping[int, Edit], folders: Folders) -> None:
         edits[eid].keywords = merged(flags for _, flags in copies) | folders.local.get(eid, _NOTHING)
 
 
-def resettle(change: Change, folders: Folders, eids: Sequence[int]) -> None:
-    """Settle Emails whose copies were changed in this transaction. Copies of Emails that are no more wait again."""
+def resettle(change: Change, folders: Folders, eids: Sequence[int]) -> dict[int, frozenset[int]]:
+    """Settle Emails whose copies were changed in this transaction: Email → where it is now (mids).
+
+    Copies of Emails that are no more wait again.
+    """
     edits = load(change.txn, eids, folders)
     live = {edit.eid for edit in edits}
     dead = [eid for eid in eids if eid not in live]
     if dead:
         copies_sql.release(change.txn, dead)
     settle(change, folders, edits)
+    return {edit.eid: edit.mids for edit in edits}
 
 
 def settle(change: Change, folders: Folders, edits: Iterable[Edit], fresh: frozenset[int] | set[int] = _NOWHERE) -> int:

@@ -99,8 +99,9 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
             outcome.destroyed.append(id_)
         else:
             outcome.updated[id_] = None
-    for id_, mids in writing.whereabouts(session.store, [id_ for id_ in wanted if id_ in outcome.updated]).items():
-        if mids != wanted[id_]:
+    for id_ in (id_ for id_ in wanted if id_ in outcome.updated):
+        mids = session.places.get(plans[id_].eid, known[id_].mids)
+        if mids and mids != wanted[id_]:
             # RFC 8620 §5.3: what the server changed beside what was asked for.
             outcome.updated[id_] = {"mailboxIds": {session.ids[mid]: True for mid in sorted(mids)}}
 

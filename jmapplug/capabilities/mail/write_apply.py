@@ -31,9 +31,10 @@ def apply(
     *,
     keep_hidden: bool,
     also: Iterable[int] = (),
-) -> None:
-    """Make the store say what the server has now. ``keep_hidden``: what was removed is only flagged \\Deleted upstream.
+) -> dict[int, frozenset[int]]:
+    """Make the store say what the server has now: Email → where it is (mids), of all concerned.
 
+    ``keep_hidden``: what was removed is only flagged \\Deleted upstream.
     ``also``: Emails whose local keywords changed. A folder that turned out to be another one is left to the next pass.
     """
     strange = {
@@ -51,16 +52,22 @@ def apply(
         by_email.setdefault(copy.eid, []).append(place)
     for place, eid in effects.gone.items():
         by_email.setdefault(eid, []).append(place)
+    places: dict[int, frozenset[int]] = {}
     for number, part in enumerate(slices(list(by_email), AT_ONCE)):
         if number:
             breathe()
-        places = [place for eid in part for place in by_email[eid]]
+        touched = [place for eid in part for place in by_email[eid]]
 
-        def work(change: Change, part: list[int] = list(part), places: list[Place] = places) -> None:  # noqa: B006
-            _write(change, store, effects, new, places, keep_hidden)
-            resettle(change, folders, part)
+        def work(
+            change: Change,
+            part: list[int] = list(part),  # noqa: B006
+            touched: list[Place] = touched,
+        ) -> dict[int, frozenset[int]]:
+            _write(change, store, effects, new, touched, keep_hidden)
+            return resettle(change, folders, part)
 
-        store.commit(work, announce=False)
+        places |= store.commit(work, announce=False)
+    return places
 
 
 def _bind(store: Store, boxes: Mapping[int, Row], effects: Effects, new: Iterable[NewCopy]) -> None:

@@ -67,7 +67,8 @@ def _kept(permanent_flags: str | None) -> frozenset[str] | None:
 class WriteSession:
     """Use it in a ``with``: writes of one account wait for each other. At the end changes are told (push).
 
-    ``boxes``: mid → Row of the live Mailboxes; ``ids``: mid → id. Raises MethodError serverUnavailable.
+    ``boxes``: mid → Row of the live Mailboxes; ``ids``: mid → id; ``places``: where the Emails are (mids) that this
+    write touched so far. Raises MethodError serverUnavailable.
     """
 
     def __init__(self, call: Call) -> None:
@@ -75,6 +76,7 @@ class WriteSession:
         self.account = call.account
         self.store: Store = call.account.store
         self._writes = writes_of(self.store)
+        self.places: dict[int, frozenset[int]] = {}
         self._unknown = False
         self._local: dict[int, tuple[set[str], frozenset[str]]] = {}
 
@@ -260,7 +262,7 @@ class WriteSession:
 
     def write_down(self, effects: Effects, also: Collection[int] = ()) -> None:
         """Make the store say what ``effects`` say."""
-        write_apply.apply(
+        self.places |= write_apply.apply(
             self.store,
             self.folders,
             self.boxes,

@@ -45,11 +45,12 @@ def standing(store: Store, ids: Sequence[str]) -> dict[str, Standing]:
     rows = store.cache.rows(sql, (listed(ids),))
     copies: dict[int, list[Copy]] = {row[0]: [] for row in rows}
     sql = "SELECT eid, mid, uid, flags, server_id FROM message"
-    sql += f" WHERE eid {_IN} AND hidden = 0 AND uid > 0 ORDER BY mid, uid"
-    for eid, *copy in store.cache.rows(sql, (listed(copies),)):
-        copies[eid].append(Copy(*copy))
-    sql = f"SELECT eid FROM message WHERE eid {_IN} AND uid < 0"  # noqa: S608
-    ghosts = {eid for (eid,) in store.cache.rows(sql, (listed(copies),))}
+    sql += f" WHERE eid {_IN} AND (hidden = 0 OR uid < 0) ORDER BY mid, uid"
+    ghosts: set[int] = set()
+    for eid, mid, uid, flags, server_id in store.cache.rows(sql, (listed(copies),)):
+        if uid < 0:
+            ghosts.add(eid)
+        copies[eid].append(Copy(mid, uid, flags, server_id))
     return {
         id_: Standing(
             eid,
@@ -74,17 +75,6 @@ def standing_of(store: Store, eids: Iterable[int]) -> dict[int, Standing]:
     sql = f"SELECT id FROM email WHERE eid {_IN} AND deleted = 0"  # noqa: S608
     names = [id_ for (id_,) in store.cache.rows(sql, (listed(eids),))]
     return {email.eid: email for email in standing(store, names).values()}
-
-
-def whereabouts(store: Store, ids: Sequence[str]) -> dict[str, frozenset[int]]:
-    """The Mailboxes (mids) in which these Emails are visible, by id."""
-    if not ids:
-        return {}
-    sql = f"SELECT e.id, m.mid FROM email e JOIN email_mailbox m USING (eid) WHERE e.id {_IN}"  # noqa: S608
-    found: dict[str, set[int]] = {}
-    for id_, mid in store.cache.rows(sql, (listed(ids),)):
-        found.setdefault(id_, set()).add(mid)
-    return {id_: frozenset(mids) for id_, mids in found.items()}
 
 
 def server_ids(store: Store, eids: Iterable[int]) -> dict[int, str]:
