@@ -165,7 +165,7 @@ class _Transfer:
         told = copy_uid(result)
         if told is not None:
             self._note(told.uids, told.uidvalidity)
-        if told is None:
+        else:
             self._look(connection, self._there)
         if any(uid in self._there and uid in self._marks for uid in self._left):
             raise UpstreamError("the server has copied a message, but the copy cannot be found", code=UNSURE)
