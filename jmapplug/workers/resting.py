@@ -18,17 +18,18 @@ AFTER, CALM = 5.0, 1.0
 to take it anew (and read SQLite's pages again).
 """
 BETWEEN = 60.0
-"""Seconds between two rests: a look that found nothing, every few seconds, leaves little behind."""
+"""Seconds between two rests without news: a look that found nothing, every few seconds, leaves little behind."""
 
 
 class Resting:
     """``busy``: whether requests or work are under way; ``last_used``: when the last request ended (time.monotonic);
-    ``rests``: what each service can do without."""
+    ``rests``: what each service can do without. ``worked`` is set after any work, ``news`` when it changed something."""
 
     def __init__(
         self, busy: Callable[[], bool], last_used: Callable[[], float], rests: Iterable[Callable[[], None]]
     ) -> None:
         self.worked = Event()
+        self.news = Event()
         self._busy = busy
         self._last_used = last_used
         self._rests = tuple(rests)
@@ -41,13 +42,14 @@ class Resting:
             while self._busy() or time.monotonic() - self._last_used() < CALM:
                 gevent.sleep(CALM)
             self.worked.clear()
+            self.news.clear()
             try:
                 for rest in self._rests:
                     rest()
             except Exception:
                 log.exception("no rest")
             trim_memory()
-            gevent.sleep(BETWEEN)
+            self.news.wait(BETWEEN)
 
 
 def trim_memory() -> None:

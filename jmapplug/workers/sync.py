@@ -378,6 +378,7 @@ class SyncLoop:
             del status["services"]
             if again or self._told is None or _is_news(status, self._told):
                 self._told = None
+                self._resting.news.set()
                 self._report(status)
                 self._told = status
         except JmapplugError as error:

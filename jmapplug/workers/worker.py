@@ -127,8 +127,10 @@ class Worker:
         timeout = self.settings.idle_timeout
         if timeout == 0:
             return None
-        left = max(self.server.last_used + timeout - time.monotonic(), 0.001)
-        return max(left, min(timeout, BUSY_LOOK)) if self._busy() else left
+        left = self.server.last_used + timeout - time.monotonic()
+        if self._busy():
+            return max(left, min(timeout, BUSY_LOOK))
+        return max(left, min(timeout, 1.0)) if left > 0 else 0.001
 
     def _busy(self) -> bool:
         return bool(self.server.in_flight or self.server.subscribers or self.loop.unfinished or self.account.busy)
