@@ -23,7 +23,8 @@ BETWEEN = 60.0
 
 class Resting:
     """``busy``: whether requests or work are under way; ``last_used``: when the last request ended (time.monotonic);
-    ``rests``: what each service can do without. ``worked`` is set after any work, ``news`` when it changed something."""
+    ``rests``: what each service can do without. ``worked`` is set after any work, ``news`` after what is news.
+    """
 
     def __init__(
         self, busy: Callable[[], bool], last_used: Callable[[], float], rests: Iterable[Callable[[], None]]
