@@ -23,7 +23,7 @@ from jmapplug.testing import dovecot
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import running, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy
-from jmapplug.workers.sync import REST_AFTER
+from jmapplug.workers import resting
 
 LIST = [
     "id",
@@ -174,7 +174,7 @@ def searches(proxy: Proxy, client: Client, count: int, rows: list[Row]) -> None:
 def cold(proxy: Proxy, client: Client, rows: list[Row]) -> None:
     """Memory at rest, and the first answer of an account whose worker is not running."""
     pid = proxy.worker_pid(client.account)
-    time.sleep(REST_AFTER + 2)  # at rest
+    time.sleep(resting.AFTER + 2)  # at rest
     rows.append(("private memory of a worker at rest, 2,000, TLS", f"{private_mb(pid):.1f} MB", "≤ 12 MB"))
     values = []
     for _ in range(10):

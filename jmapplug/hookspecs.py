@@ -78,10 +78,12 @@ class SyncService(Protocol):
     It may have a property ``busy: bool``: True keeps the worker alive without requests and subscribers (a message that
     is due later). What has to outlive the worker itself leaves a mark as well (``store/wake.py``). It may have a method
     ``patience(interval) -> float``: seconds after a pass until the next one where ``wait`` tells of nothing, asked for
-    again every few seconds; without it JMAP_SYNC_INTERVAL, which is what ``interval`` is. It may ask
-    ``account.watched`` for that. It may have a method ``pace() -> float``: seconds to wait before the next slice of
-    background work (JMAP_ACCOUNT_BANDWIDTH). It may have a method ``rest()``: nobody is there and nothing is left to
-    do, what only makes work faster can go; it must not block.
+    again every few seconds (once a minute while a property ``steady`` is True: it will not be less); without it
+    JMAP_SYNC_INTERVAL, which is what ``interval`` is. It may ask ``account.watched`` for that. Instead it may have a
+    property ``seldom: bool``: True when there is hardly ever something to do unasked, so that a pass every ten minutes
+    (twenty intervals, where that is less) is enough. It may have a method ``pace() -> float``: seconds to
+    wait before the next slice of background work (JMAP_ACCOUNT_BANDWIDTH). It may have a method ``rest()``: nobody is
+    there and nothing is left to do, what only makes work faster can go; it must not block.
     """
 
     def setup(self) -> None:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,10 +182,13 @@ class Registry:
         for name in ("last_sync", "offers"):
             news[name] = news[name] or known.get(name)
         news["facts"] = (known.get("facts") or {}) | (news["facts"] or {})
-        if any((news[name] or None) != (known.get(name) or None) for name in ("offers", "facts")):
-            self.broadcast("change", {"changed_account": accountid})
         self._reports[accountid] = news
         self._unwritten.add(accountid)
+        if any((news[name] or None) != (known.get(name) or None) for name in ("offers", "facts")):
+            self.broadcast("change", {"changed_account": accountid})
+            # Its Session depends on them, and the next report may come in ten minutes. ``flush_forever`` tries again.
+            with suppress(StorageError):
+                self.flush()
         return {}
 
     def reported(self, header: Header) -> Header:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gevent
 
-from jmapplug.workers.pulse import Pulse
+from jmapplug.workers.pulse import BEAT, Pulse
 
 _own: list[Pulse] = []
 
@@ -27,4 +27,4 @@ def ready() -> None:
 def _beat(pulse: Pulse) -> None:
     while True:
         pulse.beat()
-        gevent.sleep(pulse.interval / 2)
+        gevent.sleep(pulse.interval * BEAT)

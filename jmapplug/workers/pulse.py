@@ -16,6 +16,8 @@ LOOKS = 6
 OPENING = 10
 """A worker that is still opening its store (a migration, saving what a damaged one holds) may take so much longer."""
 SHORTEST = 0.05
+BEAT = 0.75
+"""Part of the time between two looks after which the worker beats: one look may miss by chance, two in a row do not."""
 _BEATS, _READY = struct.Struct("=Q"), 8
 
 
@@ -48,17 +50,24 @@ class Pulse:
         """A new worker: it has missed nothing."""
         self._shared[: _READY + 1] = bytes(_READY + 1)
         self._seen = self.missed = 0
-        self.next_look = now + self.interval
+        self._look_again(now)
 
     def look(self, now: float, pid: int) -> bool:
         """Whether the worker hangs. One that somebody has stopped (SIGSTOP, a debugger) does not."""
-        self.next_look = now + self.interval
+        self._look_again(now)
         beats = self.beats
         if beats != self._seen or is_stopped(pid):
             self._seen, self.missed = beats, 0
         else:
             self.missed += 1
         return self.missed > LOOKS * (1 if self._shared[_READY] else OPENING)
+
+    def _look_again(self, now: float) -> None:
+        """About one interval from now, at a moment that all pulses share: one turn of the supervisor for all of them,
+        where hundreds of workers would wake it hundreds of times, and each time it goes through all of them.
+        """
+        if self.interval:
+            self.next_look = int(now / self.interval + 1.5) * self.interval
 
 
 def is_stopped(pid: int) -> bool:

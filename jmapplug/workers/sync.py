@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +15,7 @@ from gevent.lock import RLock
 from jmapplug.errors import AuthenticationError, FolderError, JmapplugError, StorageError, UpstreamError
 from jmapplug.hookspecs import SyncService
 from jmapplug.store.pace import breathe
+from jmapplug.workers.resting import Resting
 from jmapplug.workers.words import in_words
 
 log = logging.getLogger("jmapplug.workers")
@@ -25,15 +24,16 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 STORAGE_PAUSE = 15.0
 REFUSED_PAUSE = 60.0
-REPORT_PAUSE = 2.0
+REPORT_PAUSE, REPORT_AGAIN = 2.0, 10.0
+"""Seconds after a report until the next one, and after one that did not arrive."""
+RETOLD = 60.0
+"""A pass after which all is as it was told is told of when the last one that was is so many seconds older."""
 CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
-STEP = 10.0
-"""Seconds between two questions how long a service wants to wait."""
-REST_AFTER, CALM = 5.0, 1.0
-"""Seconds after work until memory is given back, and those without a request before it: who comes again soon would have
-to take it anew (and read SQLite's pages again).
-"""
+STEP, STEADY_STEP = 10.0, 60.0
+"""Seconds between two questions how long a service wants to wait, and where it says that it will not be less."""
+SELDOM, LONGEST_SELDOM = 20, 600.0
+"""A service that says ``seldom`` has its passes so many intervals apart, but not more than so many seconds."""
 
 COUNTED = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed")
 """What services count, and an account's status adds up."""
@@ -54,6 +54,11 @@ def background_pause(error: Exception, failures: int) -> float:
     """Seconds until background work is tried again."""
     pause = pause_after(failures, isinstance(error, AuthenticationError))
     return min(pause, STORAGE_PAUSE) if isinstance(error, StorageError) else pause
+
+
+def seldom(interval: float) -> float:
+    """Seconds between two passes of a service that hardly ever has something to do."""
+    return max(interval, min(SELDOM * interval, LONGEST_SELDOM))
 
 
 def pause_after(failures: int, refused: bool) -> float:
@@ -149,9 +154,11 @@ class Line:
         """
         begun = time.monotonic()
         patience = getattr(self.service, "patience", None)
+        whole = seldom(self._interval) if getattr(self.service, "seldom", False) else self._interval
         while True:
-            left = begun + (patience(self._interval) if patience else self._interval) - time.monotonic()
-            if left <= 0 or self.service.wait(min(left, STEP) if patience else left):
+            left = begun + (patience(self._interval) if patience else whole) - time.monotonic()
+            step = STEADY_STEP if getattr(self.service, "steady", False) else STEP
+            if left <= 0 or self.service.wait(min(left, step) if patience else left):
                 return
 
     def _pause(self, seconds: float) -> None:
@@ -278,12 +285,14 @@ class SyncLoop:
         self.begun = Event()
         """Set when the first pass has ended, one way or the other."""
         self._news = Event()
-        self._worked = Event()
+        self._told: dict[str, Any] | None = None
         self._greenlets: list[Any] = []
         self.lines = {urn: Line(service, busy, interval, self._passed, refresh) for urn, service in services.items()}
+        rests = [rest for service in services.values() if (rest := getattr(service, "rest", None)) is not None]
+        self._resting = Resting(lambda: bool(self.unfinished or busy.in_flight), lambda: busy.last_used, rests)
 
     def start(self) -> None:
-        self._greenlets += [gevent.spawn(self._reports), gevent.spawn(self._rests)]
+        self._greenlets += [gevent.spawn(self._reports), gevent.spawn(self._resting.run)]
         for line in self.lines.values():
             self._greenlets += [gevent.spawn(line.run), gevent.spawn(line.background)]
 
@@ -337,7 +346,7 @@ class SyncLoop:
             "watching": next((one["watching"] for one in each.values() if one.get("watching")), None),
             "next_retry": round(max(0.0, min(retries)), 1) if retries else None,
             "offers": self._offers(),
-            "facts": self._facts(),
+            "facts": dict(self._facts()),
             "services": each,
         }
 
@@ -346,50 +355,44 @@ class SyncLoop:
     def _passed(self) -> None:
         self.begun.set()
         self._news.set()
-        self._worked.set()
+        self._resting.worked.set()
 
     def _reports(self) -> None:
         while True:
             self._news.wait()
-            self.report()
-            gevent.sleep(REPORT_PAUSE)
+            self.report(again=False)
+            if self._told is None:
+                gevent.sleep(REPORT_AGAIN)
+                self._news.set()
+            else:
+                gevent.sleep(REPORT_PAUSE)
 
-    def report(self) -> None:
-        """Tell ``__accounts__`` how things are; that it is away for a moment is no reason to stop."""
+    def report(self, *, again: bool = True) -> None:
+        """Tell ``__accounts__`` how things are; that it is away for a moment is no reason to stop.
+
+        Not ``again``: only where they are not as they were told.
+        """
         self._news.clear()
         try:
             status = self.status()
             del status["services"]
-            self._report(status)
+            if again or self._told is None or _is_news(status, self._told):
+                self._told = None
+                self._resting.news.set()
+                self._report(status)
+                self._told = status
         except JmapplugError as error:
             log.info("no report: %s", error)
         except Exception:
             log.exception("no report")
 
-    def _rests(self) -> None:
-        """Forever: some time after work, when nobody is there, give back the memory that only makes work faster."""
-        while True:
-            self._worked.wait()
-            gevent.sleep(REST_AFTER)
-            while self.unfinished or self._busy.in_flight or time.monotonic() - self._busy.last_used < CALM:
-                gevent.sleep(CALM)
-            self._worked.clear()
-            try:
-                for line in self.lines.values():
-                    getattr(line.service, "rest", lambda: None)()
-            except Exception:
-                log.exception("no rest")
-            trim_memory()
+
+def _is_news(status: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether something else has changed than the moment of the last pass, or that is long ago by what was told."""
+    moments = {"last_sync": told["last_sync"], "next_retry": told["next_retry"]}
+    return status | moments != told or (status["last_sync"] or 0) - (told["last_sync"] or 0) >= RETOLD
 
 
 def _phase(each: Iterable[dict[str, Any]], *, failed: bool) -> str:
     phase = next((str(one["phase"]) for one in each if one.get("phase")), "idle")
     return "failed" if failed and phase == "idle" else phase
-
-
-def trim_memory() -> None:
-    """Give freed memory back to the system (process rule 7); only glibc can. What was frozen before the fork stays."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

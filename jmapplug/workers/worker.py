@@ -30,6 +30,8 @@ log = logging.getLogger("jmapplug.workers")
 
 DRAIN = 4.0
 REFUSE_FOR = 0.3
+BUSY_LOOK = 60.0
+"""Seconds between two looks whether a worker that was not asked anything for long still has something to stay for."""
 LATELY = 60.0
 """Seconds after a request for which its client counts as one that wants to know of changes."""
 
@@ -126,7 +128,9 @@ class Worker:
         if timeout == 0:
             return None
         left = self.server.last_used + timeout - time.monotonic()
-        return max(left, min(timeout, 1.0)) if self._busy() or left > 0 else 0.001
+        if self._busy():
+            return max(left, min(timeout, BUSY_LOOK))
+        return max(left, min(timeout, 1.0)) if left > 0 else 0.001
 
     def _busy(self) -> bool:
         return bool(self.server.in_flight or self.server.subscribers or self.loop.unfinished or self.account.busy)

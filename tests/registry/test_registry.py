@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 
@@ -364,6 +365,32 @@ def test_a_disk_that_is_full_is_said(registry, add):
     registry.report({"accountid": "alice", "folders": 7})
     registry.flush()
     assert "7" in registry._db.run(lambda records: records.account("alice"))["report"]
+
+
+def test_what_an_account_offers_is_written_at_once_and_the_rest_later(registry, add, monkeypatch):
+    """Its Session depends on it, and its worker may tell of it again in ten minutes only."""
+    add()
+
+    def written():
+        return json.loads(registry._db.run(lambda records: records.account("alice"))["report"])
+
+    registry.report({"accountid": "alice", "folders": 5, "offers": ["mail"]})
+    assert (written()["folders"], written()["offers"]) == (5, ["mail"])
+    registry.report({"accountid": "alice", "folders": 6, "offers": ["mail"]})
+    assert written()["folders"] == 5
+    registry.report({"accountid": "alice", "folders": 7, "offers": ["mail"], "facts": {"urn:x": {"size": 1}}})
+    assert (written()["folders"], written()["facts"]) == (7, {"urn:x": {"size": 1}})
+    registry.report({"accountid": "alice", "folders": 8, "offers": ["mail"]})
+    real = registry._db.run
+
+    def fails(job):
+        raise StorageError("full")
+
+    monkeypatch.setattr(registry._db, "run", fails)
+    assert registry.report({"accountid": "alice", "folders": 9, "offers": ["mail", "quota"]}) == {}
+    monkeypatch.setattr(registry._db, "run", real)
+    registry.flush()
+    assert (written()["folders"], written()["offers"]) == (9, ["mail", "quota"])
 
 
 def test_reports_that_could_not_be_written_are_written_later(registry, add, monkeypatch):

@@ -121,5 +121,22 @@ def test_a_worker_that_still_opens_its_store_has_ten_times_as_long(process):
     assert not pulse.look(0, process.pid)
 
 
+def test_all_pulses_are_looked_at_together_whenever_they_began():
+    """A turn of the supervisor goes through all its workers: one turn for all looks, not one for each."""
+    pulses = [Pulse(60) for _ in range(50)]
+    for number, pulse in enumerate(pulses):
+        pulse.begin(1000 + number * 0.37)
+    moments = {pulse.next_look for pulse in pulses}
+    assert len(moments) <= 3
+    for _ in range(10):
+        now = min(moments) + 0.003
+        for pulse in pulses:
+            if pulse.next_look <= now:
+                pulse.look(now, 1)
+        moments = {pulse.next_look for pulse in pulses}
+        assert all(moment - now >= pulses[0].interval / 2 for moment in moments)
+    assert len(moments) == 1
+
+
 def test_nobody_looks_where_the_setting_is_zero():
     assert Pulse(0).interval == 0

@@ -8,7 +8,9 @@ import signal
 import socket as plain_socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gevent
 import msgspec
@@ -19,6 +21,7 @@ from jmapplug.workers import control, paths
 from jmapplug.workers.children import pause_after
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import NotFound, RemoteError, WorkerUnavailable
+from jmapplug.workers.worker import BUSY_LOOK, Worker
 
 FRONT = """
 import sys
@@ -306,6 +309,21 @@ def test_a_subscriber_keeps_its_worker_and_an_unsubscribed_one_idles_out(house):
     assert house.children(client)["alice"]["pid"] == alice
     subscription.close()
     house.ended(alice)
+
+
+def test_a_worker_that_stays_for_a_subscriber_looks_once_a_minute_and_an_unused_one_ends_in_time():
+    now = time.monotonic()
+    worker = object.__new__(Worker)
+    worker.settings = SimpleNamespace(idle_timeout=300)
+    worker.server = SimpleNamespace(in_flight=0, subscribers=["one"], last_used=now - 1000)
+    worker.loop, worker.account = SimpleNamespace(unfinished=False), SimpleNamespace(busy=False)
+    assert worker._patience() == BUSY_LOOK
+    worker.server.subscribers.clear()
+    assert worker._patience() < 0.01
+    worker.server.last_used = now - 290
+    assert worker._patience() <= 10
+    worker.settings.idle_timeout, worker.server.in_flight = 2, 1
+    assert worker._patience() == 2
 
 
 # --- stopping

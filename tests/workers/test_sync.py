@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gevent
 import pytest
 from gevent.event import Event
 
 from jmapplug.errors import AuthenticationError, FolderError, UpstreamError
+from jmapplug.workers import resting
 from jmapplug.workers import sync as sync_module
+from jmapplug.workers.errors import WorkerUnavailable
 from jmapplug.workers.sync import Line, SyncLoop, pause_after
 from jmapplug.workers.words import in_words
 
@@ -323,6 +327,101 @@ def test_reports_carry_what_capabilities_learnt(service, busy):
     assert reports[0]["facts"] == facts
 
 
+@pytest.fixture
+def reporting(service, busy, run, monkeypatch):
+    """(a loop whose greenlet for reports runs, what it has reported, what the next report is refused with)."""
+    for name in ("REPORT_PAUSE", "REPORT_AGAIN"):
+        monkeypatch.setattr(sync_module, name, 0.001)
+    reports, refusals, facts = [], [], {}
+
+    def report(status):
+        if refusals:
+            raise refusals.pop()
+        reports.append(status)
+
+    loop = SyncLoop({"urn": service}, busy, 30, report, lambda: None, list, lambda: facts)
+    run(loop._reports)
+    loop.sync()
+    return SimpleNamespace(loop=loop, line=loop.lines["urn"], reports=reports, refusals=refusals, facts=facts)
+
+
+def quiet(reporting):
+    """Enough turns of the hub for a report to arrive that is due."""
+    gevent.sleep(0.05)
+    return len(reporting.reports)
+
+
+def test_passes_after_which_all_is_as_before_are_not_reported(reporting):
+    before = quiet(reporting)
+    for _ in range(5):
+        reporting.line.sync()
+        gevent.sleep(0.01)
+    assert quiet(reporting) == before
+
+
+def test_what_is_another_way_after_a_pass_is_reported(reporting, service):
+    before = quiet(reporting)
+    service.error = UpstreamError("away")
+    with pytest.raises(UpstreamError):
+        reporting.line.sync()
+    reporting.line._failed(service.error)
+    until(lambda: len(reporting.reports) == before + 1)
+    assert reporting.reports[-1]["error"] == "away"
+    service.error = None
+    reporting.line.sync()
+    until(lambda: len(reporting.reports) == before + 2)
+    # What capabilities learn is put into the same dict.
+    reporting.facts["urn:x"] = {"size": 5}
+    reporting.line.sync()
+    until(lambda: len(reporting.reports) == before + 3)
+    assert reporting.reports[-1]["facts"] == {"urn:x": {"size": 5}} and reporting.reports[-2]["facts"] == {}
+
+
+def test_that_passes_go_on_is_reported_now_and_then(reporting, monkeypatch):
+    before = quiet(reporting)
+    monkeypatch.setattr(sync_module, "RETOLD", 0)
+    reporting.line.sync()
+    until(lambda: len(reporting.reports) > before)
+
+
+def test_a_report_that_did_not_arrive_is_made_again_without_another_pass(reporting):
+    before = quiet(reporting)
+    reporting.facts["urn:x"] = {"size": 5}
+    reporting.refusals[:] = [WorkerUnavailable(), RuntimeError("a defect")]
+    reporting.line.sync()
+    until(lambda: len(reporting.reports) > before)
+    assert not reporting.refusals
+
+
+def waits_of(service, run, interval, ends=3):
+    """The timeouts of a service's first waits."""
+    timeouts = []
+
+    def wait(timeout):
+        timeouts.append(timeout)
+        if len(timeouts) == ends:
+            gevent.sleep(60)
+        return False
+
+    service.wait = wait
+    run(Line(service, Busy(), interval, lambda: None, lambda: None).run)
+    until(lambda: len(timeouts) == ends)
+    return timeouts
+
+
+@pytest.mark.parametrize(("interval", "apart"), [(1, 20), (30, 600), (300, 600), (900, 900)])
+def test_a_service_with_hardly_anything_to_do_has_passes_far_apart_and_no_steps(service, run, interval, apart):
+    service.seldom = True
+    assert all(apart - 5 < timeout <= apart for timeout in waits_of(service, run, interval))
+
+
+def test_a_service_whose_patience_will_not_become_less_takes_longer_steps(service, run):
+    service.patience = lambda interval: 3600.0
+    assert set(waits_of(service, run, 30)) == {sync_module.STEP}
+    service.steady = True
+    assert set(waits_of(service, run, 30)) == {sync_module.STEADY_STEP}
+
+
 def test_a_service_that_knows_how_long_to_wait_is_asked_again_at_every_step(service, busy, run, monkeypatch):
     monkeypatch.setattr(sync_module, "STEP", 0.01)
     asked, steps, patience = [], [], [3600.0]
@@ -342,13 +441,13 @@ def test_a_service_that_knows_how_long_to_wait_is_asked_again_at_every_step(serv
 
 
 def test_memory_is_given_back_once_after_work_and_when_nobody_is_there(service, busy, run, monkeypatch):
-    monkeypatch.setattr(sync_module, "REST_AFTER", 0.01)
-    monkeypatch.setattr(sync_module, "CALM", 0.01)
+    for name, seconds in {"AFTER": 0.01, "CALM": 0.01, "BETWEEN": 0}.items():
+        monkeypatch.setattr(resting, name, seconds)
     rests, trims = [], []
-    monkeypatch.setattr(sync_module, "trim_memory", lambda: trims.append(len(service.log)))
+    monkeypatch.setattr(resting, "trim_memory", lambda: trims.append(len(service.log)))
     service.rest = lambda: rests.append(len(service.log))
     loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
-    run(loop.lines["urn"].background, loop._rests)
+    run(loop.lines["urn"].background, loop._resting.run)
     busy.in_flight = 1
     for _ in range(3):
         loop.sync()
@@ -361,6 +460,21 @@ def test_memory_is_given_back_once_after_work_and_when_nobody_is_there(service, 
     loop.sync()
     until(lambda: len(trims) == 2)
     assert rests == trims
+
+
+def test_looks_every_few_seconds_are_not_followed_by_a_rest_each(service, busy, run, monkeypatch):
+    for name, seconds in {"AFTER": 0.001, "CALM": 0.001, "BETWEEN": 60}.items():
+        monkeypatch.setattr(resting, name, seconds)
+    trims = []
+    monkeypatch.setattr(resting, "trim_memory", lambda: trims.append(1))
+    loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
+    run(loop.lines["urn"].background, loop._resting.run)
+    for _ in range(10):
+        loop.lines["urn"].sync()
+        gevent.sleep(0.01)
+    assert trims == [1]
+    loop.sync()  # what is reported is news
+    until(lambda: trims == [1, 1])
 
 
 def test_status_says_when_the_next_try_is(service, busy, run):

@@ -162,6 +162,11 @@ class Pusher:
     def background(self) -> bool:
         return False
 
+    @property
+    def seldom(self) -> bool:
+        """Without subscriptions nothing expires."""
+        return not self._any
+
     def wait(self, timeout: float) -> bool:
         self._closed.wait(timeout)
         return False

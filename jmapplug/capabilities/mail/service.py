@@ -130,6 +130,10 @@ class MailService:
     def patience(self, interval: float) -> float:
         return self._watching.patience(interval)
 
+    @property
+    def steady(self) -> bool:
+        return self._watching.steady
+
     def pace(self) -> float:
         """See SyncService: seconds that the bandwidth of background work wants."""
         settings = getattr(self.account, "service_settings", None)

@@ -90,6 +90,11 @@ class Watching:
         share = OFTEN if self._account.watched else RARELY
         return max(interval * share, min(self._cost * SHARE, RECONCILE))
 
+    @property
+    def steady(self) -> bool:
+        """Whether nobody can come who makes the patience less."""
+        return self._watch is not None and (self._complete or bool(self._account.watched))
+
     def wait(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds; True when a pass is due. Raises UpstreamError when a watch breaks."""
         if self._watch is None and self._open():

@@ -40,6 +40,9 @@ _MOST = 100
 class QuotaService:
     """``SyncService`` of quotas; :meth:`refresh` is for methods."""
 
+    seldom = False
+    """True once upstream has answered: from then on quotas move with Emails, as good as never without."""
+
     def __init__(self, account: Any) -> None:
         self._account = account
         self._lock = Semaphore()
@@ -106,11 +109,13 @@ class QuotaService:
     def sync(self) -> None:
         """One look. That upstream does not answer is told by the mail's own service."""
         self._changed.clear()
-        if self._offered():
-            try:
+        self.seldom = False
+        try:
+            if self._offered():
                 self.look()
-            except UpstreamError as error:
-                log.info("no quotas: %s", error)
+            self.seldom = bool(getattr(self._account.session, "known", True))
+        except UpstreamError as error:
+            log.info("no quotas: %s", error)
 
     def background(self) -> bool:
         return False

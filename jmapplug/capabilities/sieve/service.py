@@ -49,6 +49,10 @@ class SieveService:
     def background(self) -> bool:
         return False
 
+    @property
+    def seldom(self) -> bool:
+        return self._error is None
+
     def wait(self, timeout: float) -> bool:
         gevent.sleep(timeout)
         return False

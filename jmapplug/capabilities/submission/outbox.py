@@ -41,8 +41,8 @@ AT_ONCE = 20
 FIRST_PAUSE, LONGEST_PAUSE = 60, 3_600
 PATIENCE = 5 * 86_400
 """Seconds that a message is tried for (RFC 5321 §4.5.4.1: four to five days)."""
-LONGEST_WAIT = 60.0
-"""The clock may be set while the queue waits."""
+LONGEST_WAIT, LONGEST_PEACE = 60.0, 3_600.0
+"""The clock may be set while the queue waits; seconds between two looks into an empty one."""
 MARK = "submission"
 STORAGE_PAUSE, STORAGE_STEP = 30.0, 5.0
 """Seconds until the next hand-over, and until the next try to write one down, while our disk takes nothing."""
@@ -207,10 +207,10 @@ class Outbox:
             if now >= self._hold:
                 for id_ in sql.due(self.store, now, AT_ONCE):
                     self.start(id_)
-            after = max(now, self._hold)
             following = sql.next_due(self.store, now)
-            until = self._hold if self._hold > now else (following if following is not None else after + LONGEST_WAIT)
-            self._wake.wait(min(max(until - now, 0.05), LONGEST_WAIT))
+            until = self._hold if self._hold > now else (following if following is not None else now + LONGEST_PEACE)
+            longest = LONGEST_WAIT if sql.pending(self.store) else LONGEST_PEACE
+            self._wake.wait(min(max(until - now, 0.05), longest))
 
     def close(self, patience: float = 2.0) -> None:
         """End: what is being handed over gets a moment, the rest is found by :meth:`recover`."""

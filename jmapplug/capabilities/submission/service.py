@@ -29,6 +29,8 @@ SHOWN = ("SIZE", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS", "SMTPUTF8")
 class SubmissionService:
     """One account's way out: ``outbox`` and ``features`` (None while the server was never reached)."""
 
+    seldom = True
+
     def __init__(self, account: Any, *, clock: Callable[[], float] = time.time) -> None:
         self.account = account
         source = account.submission_source

@@ -68,7 +68,8 @@ class Pool:
     @property
     def open(self) -> int:
         """Connections in the lanes; one whose end nobody has met yet counts."""
-        return sum(lane.connection is not None for lane in (self._sync, self._interactive))
+        lanes = (self._sync, self._interactive)
+        return sum(lane.connection is not None and not lane.connection.broken for lane in lanes)
 
     @property
     def round_trips(self) -> int:

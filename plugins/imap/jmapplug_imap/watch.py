@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import gevent
+
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
 from jmapplug_imap.names import to_key
@@ -40,6 +42,9 @@ AGAIN = 3600.0
 
 SHORT, BREAKS = 60.0, 3
 """So many connections in a row that broke so few seconds after NOTIFY was set: IDLE may be what this server can do."""
+
+OTHERS_AFTER = 0.5
+"""Seconds after the end of a watch until the end of other connections, of the same cause, has arrived as well."""
 
 _IDLE_NEWS: tuple[type[Any], ...] = (Exists, Expunge, FetchRow, Vanished)
 _OVER = "NOTIFICATIONOVERFLOW"
@@ -160,12 +165,19 @@ class ImapWatch:
 
     def _broke(self) -> None:
         self._drop()
+        gevent.spawn_later(OTHERS_AFTER, self._look_at_others)
         if self.how == "notify":
             access, now = self._access, time.monotonic()
             access.notify_breaks = access.notify_breaks + 1 if now - self._opened < SHORT else 0
             if access.notify_breaks >= BREAKS:
                 log.info("NOTIFY breaks the connection: IDLE it is")
                 access.notify_after, access.notify_breaks = now + AGAIN, 0
+
+    def _look_at_others(self) -> None:
+        """What ended this connection may have ended those that rest: nobody else looks at them until they are used."""
+        for connection in self._access.pool.resting():
+            if connection.hung_up:
+                connection.abort()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

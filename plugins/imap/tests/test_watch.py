@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import gevent
 import pytest
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.source import ImapSource
+from jmapplug_imap.watch import ImapWatch
 
 from jmapplug.errors import UpstreamError
 from jmapplug.testing.mail_source import message
@@ -201,3 +203,37 @@ def test_a_server_that_breaks_each_connection_with_notify_is_watched_by_idle(ups
             watch.wait(30)
         watch.close()
     assert source.watch(b"INBOX").how == "idle"
+
+
+def test_connections_that_rest_and_ended_with_the_watch_are_found_and_no_other_one_is_made(upstream: Upstream) -> None:
+    source = upstream.source()
+    source.folders()
+    assert source.connections == 1
+    watch = source.watch(b"INBOX")
+    logins = len(upstream.through.sent("LOGIN")) + len(upstream.through.sent("AUTHENTICATE"))
+    upstream.through.cut_all()
+    with pytest.raises(UpstreamError):
+        watch.wait(30)
+    with gevent.Timeout(30):
+        while source.connections:
+            gevent.sleep(0.01)
+    assert len(upstream.through.sent("LOGIN")) + len(upstream.through.sent("AUTHENTICATE")) == logins
+    assert source.folders(), "and the next one that is wanted is made"
+    watch.close()
+
+
+def test_connections_that_rest_and_live_stay_when_the_watch_ends(upstream: Upstream, monkeypatch: Any) -> None:
+    source = upstream.source()
+    source.folders()
+    watch = source.watch(b"INBOX")
+    looks = []
+    looked = ImapWatch._look_at_others
+    monkeypatch.setattr(ImapWatch, "_look_at_others", lambda self: (looked(self), looks.append(1)))
+    watch._connection._channel.transport._socket.shutdown(socket.SHUT_RD)
+    with pytest.raises(UpstreamError):
+        watch.wait(30)
+    with gevent.Timeout(30):
+        while not looks:
+            gevent.sleep(0.01)
+    assert source.connections == 1
+    watch.close()

@@ -75,6 +75,15 @@ def test_what_is_not_told_is_looked_at_often_while_somebody_wants_to_know_and_ra
         assert often <= INTERVAL < rarely <= RECONCILE
 
 
+def test_the_patience_is_asked_for_rarely_only_where_nobody_can_come_who_makes_it_less(rig: Rig) -> None:
+    rig.watched = True
+    assert not rig.service.steady, "there is no watch yet: it is to be tried again"
+    opened(rig)
+    assert rig.service.steady is (rig.how != "poll")
+    rig.watched = False
+    assert rig.service.steady is (rig.how == "notify")
+
+
 def test_an_account_that_takes_long_to_look_at_is_not_looked_at_all_the_time(rig: Rig) -> None:
     opened(rig)
     rig.service._watching.looked(True, frozenset(), found=False, seconds=5.0)

@@ -206,6 +206,23 @@ def test_the_service_wakes_when_emails_change_and_not_when_mailboxes_do(
     assert rig.service.wait(30) is True
 
 
+def test_the_service_looks_seldom_once_the_server_has_answered(rig: QuotaRig) -> None:
+    """The next pass may be ten minutes away: not before it is known what there is."""
+    rig.set(BOX)
+    rig.upstream.down = True
+    rig.service.sync()
+    assert not rig.service.seldom
+    rig.upstream.down = False
+    rig.service.sync()
+    assert rig.service.seldom
+    rig.account.offers, rig.account.session.known = list, False
+    rig.service.sync()
+    assert not rig.service.seldom
+    rig.account.session.known = True
+    rig.service.sync()
+    assert rig.service.seldom
+
+
 def test_a_server_that_refuses_quotas_does_not_stop_the_account(rig: QuotaRig) -> None:
     rig.upstream.down = True
     rig.service.sync()

@@ -136,3 +136,20 @@ def test_a_queue_saved_from_a_damaged_file_sends_nothing_that_was_due(rig: Rig) 
     rig.pass_time(DAY)
     assert rig.way.taken == []
     assert rig.get(told)["deliveryStatus"]["x@y.z"]["delivered"] == "unknown"
+
+
+def test_an_empty_queue_is_not_looked_into_again_and_one_with_something_is(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock may be set while something waits."""
+    monkeypatch.setattr(outbox, "LONGEST_WAIT", 0.01)
+    looks = []
+    due = outbox.sql.due
+    monkeypatch.setattr(outbox.sql, "due", lambda *given: looks.append(1) or due(*given))
+    rig.service.outbox.run()
+    gevent.sleep(0.1)
+    assert len(looks) == 1
+    put_off(rig)
+    with gevent.Timeout(10):
+        while len(looks) < 5:
+            gevent.sleep(0.01)

@@ -104,6 +104,11 @@ class Dialogue:
         return self._broken
 
     @property
+    def hung_up(self) -> bool:
+        """Whether the server has ended it, as far as the system knows. No round trip, no wait."""
+        return self._channel is not None and self._channel.transport.hung_up
+
+    @property
     def bytes_in(self) -> int:
         """Octets received, as they were on the wire inside TLS (after compression)."""
         return self._channel.transport.bytes_in if self._channel else 0

@@ -15,6 +15,8 @@ from jmapplug_imap.protocol.compress import Deflate
 from jmapplug_imap.protocol.errors import ConnectionBroken
 
 RECEIVE = 128 * 1024
+_ESTABLISHED = 1
+"""The state of a connection in the first octet of TCP_INFO."""
 
 
 @functools.cache
@@ -119,6 +121,15 @@ class Transport:
                 return wire
             if plain := self._deflate.decompress(wire):
                 return plain
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the other side has closed it. False where the system does not tell (tcp(7): TCP_INFO)."""
+        option = getattr(socket, "TCP_INFO", None)
+        try:
+            return option is not None and self._socket.getsockopt(socket.IPPROTO_TCP, option, 1)[0] != _ESTABLISHED
+        except (OSError, ValueError):
+            return True
 
     def close(self) -> None:
         """Cut it, also under a wait of another greenlet. Never raises."""
