@@ -1,4 +1,7 @@
-"""A server whose lists of a folder are not whole (wish 21): what is there stays in sight, under its id."""
+"""A server whose lists of a folder are not whole, or whose structures are not true (wish 21).
+
+What is there stays in sight, under its id, and is shown as it is.
+"""
 
 from __future__ import annotations
 
@@ -73,3 +76,28 @@ def test_a_first_list_that_is_not_whole_comes_whole_later(scene: Scene, relay: R
     scene.look()
     relay.change = saying(b"", b"", False)
     assert set(scene.agree().by_subject()) == {"number 0", "number 1", "number 2"}
+
+
+def test_a_structure_that_is_not_true_is_found_out_by_what_it_leads_to(scene: Scene, relay: Refusing) -> None:
+    told = rb'BODYSTRUCTURE ("TEXT" "PLAIN" NIL NIL NIL "7BIT" 12 1)'
+    relay.change = lambda line: re.sub(rb"BODYSTRUCTURE \(.*\)(?= BODY\[)", told, line)
+    parts = [
+        "--m",
+        "Content-Type: text/plain",
+        "",
+        "The text.",
+        "--m",
+        "Content-Type: application/pdf",
+        "",
+        "PDF",
+        "--m--",
+    ]
+    fields = ["MIME-Version: 1.0", "Content-Type: multipart/mixed; boundary=m"]
+    scene.append("Inbox", message("mixed", *fields, body="\r\n".join(parts)))
+    [ident] = scene.begin(imapPort=relay.port).emails
+    wanted = {"properties": ["bodyValues", "attachments"], "fetchTextBodyValues": True}
+    for _ in range(2):
+        [email] = scene.jmap.call("Email/get", ids=[ident], **wanted)["list"]
+        assert [value["value"] for value in email["bodyValues"].values()] == ["The text."]
+        [file] = email["attachments"]
+        assert (file["type"], file["size"]) == ("application/pdf", 3)
