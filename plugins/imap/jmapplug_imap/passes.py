@@ -96,7 +96,7 @@ class Passes:
             return listing(connection, first, last, self._items() if new else FLAGS)
 
         found = self._access.run(work, background=True)
-        self._unread.setdefault(key, set()).update(item.uid for item in found if _is_unread(item, new))
+        self._note_unread(key, found, new)
         return tuple(found)
 
     def forget(self, key: bytes) -> None:
@@ -116,8 +116,9 @@ class Passes:
             self._difference(connection, selected, since, known, resync, found)
             if selected.exists:
                 self._read_again(connection, key, since.uidnext - 1, found)
-        self._unread[key] = {item.uid for item in found.flags if _is_unread(item, False)}
-        self._unread[key] |= {item.uid for item in found.new if _is_unread(item, True)}
+        self._unread.pop(key, None)
+        self._note_unread(key, found.flags, False)
+        self._note_unread(key, found.new, True)
         uidnext = selected.uidnext or max(since.uidnext if since and not reset else 1, found.last + 1)
         lasting = self._lasting[key]
         return Changes(
@@ -137,7 +138,12 @@ class Passes:
         Where something was left unread that is what is wanted.
         """
         modseq = selected.highestmodseq if self._access.features.condstore else 0
-        return modseq - 1 if modseq and self._unread[key] else modseq
+        return modseq - 1 if modseq and key in self._unread else modseq
+
+    def _note_unread(self, key: bytes, items: Iterable[Item], new: bool) -> None:
+        unread = {item.uid for item in items if item.flags is None or (new and item.received_at is None)}
+        if unread:
+            self._unread[key] = self._unread.get(key, set()) | unread
 
     def _open(self, connection: Connection, key: bytes, qresync: tuple[int, int] | None) -> Selected:
         lasting, rights = self._lasting.get(key), self._access.rights.get(key)
@@ -260,11 +266,6 @@ class Passes:
     def _items(self) -> list[Part]:
         """What is asked of a new message."""
         return ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
-
-
-def _is_unread(item: Item, new: bool) -> bool:
-    """Whether it is to be looked at again."""
-    return item.flags is None or (new and item.received_at is None)
 
 
 def _written_out(vanished: sets.Ranges, uidnext: int) -> list[int] | None:

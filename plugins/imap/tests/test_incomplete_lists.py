@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.halves import Halves
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.backends import Changes, SyncPoint
@@ -201,6 +203,22 @@ def test_flags_that_changed_and_cannot_be_read_are_not_passed_over(
     # A row that never came, and of which nobody can know, is found by the daily comparison.
     if damage not in ("no row", "ends early"):
         assert set(seen[2] or ()) == {"\\Flagged", "\\Draft"}
+
+
+def test_a_row_without_uid_says_nothing_a_second_time_of_the_one_before() -> None:
+    """Octets of a section would be written twice."""
+    halves = Halves()
+    whole = FetchRow(2, 7, sections={"": b"octets"})
+    assert halves.put(whole) is whole
+    assert halves.put(FetchRow(2, flags=("\\Seen",))) == FetchRow(2, 7, flags=("\\Seen",))
+    assert halves.put(FetchRow(3, flags=("\\Seen",))) is None
+    assert halves.whole([FetchRow(3, 8, size=1), FetchRow(4, 9)]) == [
+        FetchRow(3, 8, flags=("\\Seen",), size=1),
+        FetchRow(4, 9),
+    ]
+    assert halves.put(FetchRow(5, flags=())) is None
+    halves.forget()
+    assert halves.put(FetchRow(5, 10)) == FetchRow(5, 10)
 
 
 def test_a_folder_of_unknown_size_is_not_an_empty_one(upstream: Upstream) -> None:

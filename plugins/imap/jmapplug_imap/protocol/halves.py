@@ -38,8 +38,8 @@ class Halves:
             waiting = self._waiting.pop(row.seq, None)
             return row if waiting is None else joined(row, waiting)
         if last is not None and last.uid and last.seq == row.seq:
-            self._last = joined(row, last)
-            return self._last
+            # No second time what the first row told: a section's octets may be written to a file already.
+            return msgspec.structs.replace(row, uid=last.uid)
         self._waiting[row.seq] = row
         return None
 
