@@ -64,10 +64,13 @@ class SyncPoint(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """The cheap facts of one message; ``flags`` spelt as upstream, no \\Recent; ``server_id``: EMAILID or X-GUID."""
+    """The cheap facts of one message; ``flags`` spelt as upstream, no \\Recent; ``server_id``: EMAILID or X-GUID.
+
+    ``flags`` None: the message is there, and they could not be read: what is known of it stays as it is.
+    """
 
     uid: int
-    flags: tuple[str, ...]
+    flags: tuple[str, ...] | None
     received_at: int | None = None
     server_id: str | None = None
     thread_id: str | None = None
@@ -77,8 +80,9 @@ class Changes(msgspec.Struct, frozen=True):
     """One complete pass over a folder since a SyncPoint.
 
     ``reset``: UIDVALIDITY changed, or UIDNEXT went back (mail-rules 22): nothing known holds, ``new`` lists everything.
-    ``new``: messages with a UID not known before (received_at set). ``flags``: known messages whose flags may have
-    changed (all of them on a server without CONDSTORE). ``vanished``: known UIDs that are gone. ``windows``: ranges of
+    ``new``: messages with a UID not known before (received_at set; None: it could not be read, and the message comes
+    with ``flags`` of a later pass). ``flags``: known messages whose flags may have changed (all of them on a server
+    without CONDSTORE). ``vanished``: known UIDs that are gone. ``windows``: ranges of
     UIDs (first, last), newest first, of which this tells nothing, because they are too much for one answer: they are to
     be asked for one by one (``MailSource.listed``) before the pass is complete. None of them crosses ``since.uidnext``.
     """

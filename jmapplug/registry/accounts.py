@@ -28,6 +28,7 @@ REPORT_FIELDS = (
     "unindexed",
     "last_sync",
     "error",
+    "warning",
     "offers",
     "facts",
     "phase",

@@ -84,7 +84,7 @@ class Mirror:
 
     def flags(self) -> dict[int, frozenset[str]]:
         """uid → flags in lower case."""
-        return {uid: frozenset(flag.lower() for flag in item.flags) for uid, item in self.items.items()}
+        return {uid: frozenset(flag.lower() for flag in item.flags or ()) for uid, item in self.items.items()}
 
 
 class Promises:

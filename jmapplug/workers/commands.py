@@ -127,9 +127,9 @@ def sync(worker: Worker, request: Request) -> Answer:
 
 
 def setup(worker: Worker, request: Request) -> Answer:
-    """The first visible data, there when answered. Raises UpstreamError."""
+    """The first visible data, there when answered: ``{"warning"}``, in words or None. Raises UpstreamError."""
     worker.loop.setup()
-    return {}
+    return {"warning": worker.loop.status()["warning"]}
 
 
 def status(worker: Worker, request: Request) -> Answer:

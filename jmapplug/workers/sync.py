@@ -325,7 +325,9 @@ class SyncLoop:
 
     def status(self) -> dict[str, Any]:
         """``{"folders", "folders_done", "messages", "messages_done", "pending", "unindexed", "phase",
-        "watching", "last_sync", "error", "next_retry", "offers", "facts", "services": {urn: …}}``; no network.
+        "watching", "last_sync", "error", "warning", "next_retry", "offers", "facts", "services": {urn: …}}``.
+
+        No network.
 
         ``phase``: what a service says, or "failed" while a failure is waited out.
         ``next_retry``: seconds until the next try after a failure, else None.
@@ -343,6 +345,7 @@ class SyncLoop:
             "phase": _phase(each.values(), failed=bool(retries)),
             "last_sync": min((moment for moment in synced if moment), default=None) if all(synced) else None,
             "error": next((line.error for line in lines if line.error), asked),
+            "warning": next((one["warning"] for one in each.values() if one.get("warning")), None),
             "watching": next((one["watching"] for one in each.values() if one.get("watching")), None),
             "next_retry": round(max(0.0, min(retries)), 1) if retries else None,
             "offers": self._offers(),

@@ -49,6 +49,9 @@ def _destroy(scene: Scene, email: str, subject: str) -> tuple[str, dict[str, Any
     return "Email/set", {"destroy": [email]}
 
 
+MAKES = frozenset({"import", "replace"})
+"""These APPEND a message, which nothing journals: after a death it is there or not (the client asks, and may retry)."""
+
 WRITES: dict[str, tuple[Write, bool]] = {
     "move": (_move, False),
     "spread": (_spread, False),
@@ -92,6 +95,7 @@ def test_a_worker_killed_in_a_write_loses_and_doubles_nothing(dove: Scene, relay
     dove.append("Inbox", message("bystander"))
     dove.begin(imapPort=relay.port)
     octets, died = 0, True
+    made: set[tuple[bool, bool]] = set()
     while died:
         octets += STEP
         subject = f"{name} {octets}"
@@ -113,7 +117,12 @@ def test_a_worker_killed_in_a_write_loses_and_doubles_nothing(dove: Scene, relay
         assert max(counted.values()) == 1, "doubled"
         lost = ids.keys() - counted.keys()
         assert lost <= ({subject} if goes else set()), "lost"
+        is_made = counted[f"new {subject}"] == 1
+        made.add((died, is_made))
+        assert is_made or name not in MAKES or not lost, "the old message is gone, and the new one is not there"
         # A worker that ends well ends the slowing down of restarts, too.
         end(dove)
         assert all(after.emails[ids[one]]["id"] == ids[one] for one in ids.keys() - lost), "another id"
     assert octets > 2 * STEP, "the write was never disturbed"
+    if name in MAKES:
+        assert made == {(True, False), (True, True), (False, True)}, "died before and after the server had it"

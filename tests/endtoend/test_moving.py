@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import imaplib
+import os
 import re
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -141,12 +143,19 @@ def test_a_wrong_empty_host_is_no_end(home: Scene, dovecot_maildir: Dovecot) -> 
     """Its truth is shown, an empty account; the ids wait for the way back."""
     before = furnish(home)
     old = (home.server, home.user, "dovecot")
-    go(home, dovecot_maildir, dovecot_maildir.new_user(), "courier")
+    warning = go(home, dovecot_maildir, dovecot_maildir.new_user(), "courier")["warning"]
+    shown = sum(box["totalEmails"] for box in before.mailboxes.values())
+    assert f"shows 0 messages, and {shown} are known" in warning and f"{old[1]}@" in warning
     home.proxy.settled(home.account)
     empty = home.agree()
+    assert home.proxy.status(home.account)["warning"] == warning
+    os.kill(home.proxy.worker_pid(home.account), signal.SIGKILL)
+    # The next worker knows it, too.
+    wait_until(lambda: "shows 0 messages" in (home.proxy.status(home.account)["warning"] or ""), "the warning again")
     assert not empty.emails and empty.paths()["Inbox",] == before.paths()["Inbox",]
-    go(home, *old)
+    assert "warning" not in go(home, *old)
     home.proxy.settled(home.account)
+    assert home.proxy.status(home.account)["warning"] is None
     back = home.look()
     assert ids(back) == ids(before) and back.paths() == before.paths()
 

@@ -66,12 +66,16 @@ def _part(account: Any, email_id: str, section: str) -> BlobRef | None:
     content = emails.content(account.store, email_id)
     if content is None:
         return _left(account, f"p-{email_id}-{section}", "application/octet-stream")
-    return _leaf(structures.open_email(account, content), section)
+    return structures.reading(account, content, lambda message: _leaf(message, section))
 
 
 def _inside(account: Any, path: Path, base: str, section: str) -> BlobRef | None:
     message = structures.open_file(account, path, base)
-    return None if message is None else _leaf(message, section)
+    try:
+        return None if message is None else _leaf(message, section)
+    finally:
+        if message is not None:
+            message.close()
 
 
 def _leaf(message: Message, section: str) -> BlobRef | None:
@@ -79,7 +83,6 @@ def _leaf(message: Message, section: str) -> BlobRef | None:
     if part is None:
         return None
     path = message.decoded(part)
-    message.close()
     return BlobRef(path, path.stat().st_size, part.type, part.name)
 
 

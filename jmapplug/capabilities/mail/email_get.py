@@ -96,21 +96,14 @@ def _content(account: Any, plan: Plan, content: Content, wish: bodies.BodyReques
     try:
         if not wish.wanted:
             return header_properties(plan, _header_fields(account, content))
-        try:
-            return _rendered(account, plan, content, wish)
-        except structures.WrongStructure:
-            return _rendered(account, plan, structures.mend(account, content), wish)
+        return structures.reading(account, content, partial(_rendered, plan, wish))
     except fetch.Gone:
         return None
 
 
-def _rendered(account: Any, plan: Plan, content: Content, wish: bodies.BodyRequest) -> Record:
-    message = structures.open_email(account, content)
-    try:
-        made = bodies.render(message, wish)
-        return made | header_properties(plan, message.fields()) if plan.needs_header else made
-    finally:
-        message.close()
+def _rendered(plan: Plan, wish: bodies.BodyRequest, message: structures.Message) -> Record:
+    made = bodies.render(message, wish)
+    return made | header_properties(plan, message.fields()) if plan.needs_header else made
 
 
 def _header_fields(account: Any, content: Content) -> Fields:

@@ -5,8 +5,11 @@ Of each message at most `TEXT_LIMIT` octets of its text parts are fetched, batch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+import logging
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -15,11 +18,15 @@ from jmapplug.capabilities.mail import tokens
 from jmapplug.capabilities.mail.store import emails
 from jmapplug.capabilities.mail.store import search as rows
 from jmapplug.capabilities.mail.upstream import mail_source
+from jmapplug.errors import FolderError
 from jmapplug.mime.body import body_lists
 from jmapplug.mime.decode import decode_text
 from jmapplug.mime.preview import html_to_text
 from jmapplug.mime.structure import Part, parse
+from jmapplug.store.account import Store
 from jmapplug.store.pace import breathe, in_company
+
+log = logging.getLogger("jmapplug.mail")
 
 TEXT_LIMIT = 64 * 1024
 """Octets of text fetched for one message."""
@@ -29,6 +36,8 @@ SLICE_MESSAGES = 64
 SLICE_OCTETS = 512 * 1024
 WRITE_OCTETS, WRITE_OCTETS_ALONE = 16 * 1024, 64 * 1024
 """Text put into the index in one transaction: while requests come, and while nobody asks."""
+AGAIN = 120.0
+"""Seconds after which Emails in folders that were not opened are tried again."""
 THIN = 500
 """A plain part with fewer octets beside an HTML part says "see the HTML version"."""
 
@@ -51,32 +60,82 @@ Texts = dict[int, list[str]]
 """eid → the texts of its parts, decoded, in order."""
 
 
+class Fetched(NamedTuple):
+    """``left``: Emails whose folders are not opened, with the refusals."""
+
+    texts: Texts
+    left: dict[int, FolderError]
+
+
+class Left:
+    """Emails that the background leaves out until ``until`` (time.monotonic); it has come as far as ``place``."""
+
+    def __init__(self) -> None:
+        self.eids: set[int] = set()
+        self.place: rows.Place | None = None
+        self.until = time.monotonic() + AGAIN
+
+
+_left: WeakKeyDictionary[Store, Left] = WeakKeyDictionary()
+
+
 def index_slice(account: Any) -> bool:
     """Index the newest Emails that are not indexed yet: one slice. False when there was nothing to do.
 
+    Those in a folder that is not opened do not keep the others waiting; they are tried again when it may be opened.
     Raises UpstreamError.
     """
-    found = rows.newest_unindexed(account.store, SLICE_MESSAGES)
+    found = list(_within_budget(_next(account.store)))
     if not found:
         return False
-    index(account, list(_within_budget(found)), background=True)
+    refused = index(account, found, background=True)
+    if refused:
+        log.info("account %s: %d messages are not indexed now: %s", account.id, len(refused), _first(refused))
+        left = _left.setdefault(account.store, Left())
+        left.eids.update(refused)
+        last = min((one.received_at, one.eid) for one in found)
+        left.place = min(left.place or last, last)
     return True
 
 
+def _next(store: Store) -> list[rows.Pending]:
+    left = _left.get(store)
+    if left is not None and time.monotonic() >= left.until:
+        del _left[store]
+        left = None
+    newest = rows.newest_unindexed(store, SLICE_MESSAGES)
+    if left is None:
+        return newest
+    # What came since, else what lies behind those that were looked at.
+    fresh = [one for one in newest if one.eid not in left.eids]
+    return fresh or rows.newest_unindexed(store, SLICE_MESSAGES, left.place)
+
+
 def index_emails(account: Any, eids: Collection[int]) -> None:
-    """Index these Emails now, while somebody waits for them. Raises UpstreamError."""
-    index(account, rows.pending(account.store, eids), background=False)
+    """Index these Emails now, while somebody waits for them.
+
+    Raises UpstreamError; FolderError when all that can be read is indexed.
+    """
+    if refused := index(account, rows.pending(account.store, eids), background=False):
+        raise _first(refused)
 
 
-def index(account: Any, found: Sequence[rows.Pending], *, background: bool) -> None:
-    """Fetch the texts of ``found`` and put them into the index.
+def _first(refused: Mapping[int, FolderError]) -> FolderError:
+    return next(iter(refused.values()))
+
+
+def index(account: Any, found: Sequence[rows.Pending], *, background: bool) -> dict[int, FolderError]:
+    """Fetch the texts of ``found`` and put them into the index; what was left out, as :class:`Fetched`.
 
     A message that upstream does not give any more is indexed by its headers: the next sync will tell what became of it.
+    Raises UpstreamError.
     """
-    texts = fetch_texts(account, found, background=background)
+    texts, left = fetch_texts(account, found, background=background)
     batch: list[rows.Document] = []
     octets = 0
     for email in found:
+        if email.eid in left:
+            continue
         batch.append(_document(email, texts.get(email.eid, [])))
         octets += len(batch[-1].body)
         breathe()
@@ -85,27 +144,54 @@ def index(account: Any, found: Sequence[rows.Pending], *, background: bool) -> N
             breathe()
             batch, octets = [], 0
     rows.save(account.store, batch)
+    return left
 
 
-def fetch_texts(account: Any, found: Sequence[rows.Pending], *, background: bool = False) -> Texts:
-    """The decoded texts of Emails: at most `TEXT_LIMIT` octets of each. Raises UpstreamError."""
+def fetch_texts(account: Any, found: Sequence[rows.Pending], *, background: bool = False) -> Fetched:
+    """The decoded texts of Emails: at most `TEXT_LIMIT` octets of each, from a folder that is opened.
+
+    Raises UpstreamError.
+    """
     source: MailSource = mail_source(account)
     copies = emails.copies(account.store, [email.eid for email in found])
-    groups: dict[tuple[bytes, str, int], list[Wanted]] = {}
+    shut: dict[bytes, FolderError] = {}
+    left: dict[int, FolderError] = {}
     order: list[Wanted] = []
-    for email in found:
-        if copies.get(email.eid):
-            copy = copies[email.eid][0]
-            for wanted in wanted_parts(email, copy.key, copy.uid):
-                order.append(wanted)
-                groups.setdefault((wanted.key, wanted.section, wanted.limit), []).append(wanted)
     raw: dict[tuple[int, str], bytes] = {}
+    waiting = [email for email in found if copies.get(email.eid)]
+    while waiting:
+        wanted: list[Wanted] = []
+        for email in waiting:
+            copy = next((one for one in copies[email.eid] if one.key not in shut), None)
+            if copy is None:
+                left[email.eid] = shut[copies[email.eid][0].key]
+            else:
+                wanted += wanted_parts(email, copy.key, copy.uid)
+        shut |= _fetch(source, wanted, raw, background)
+        order += [one for one in wanted if one.key not in shut]
+        again = {one.eid for one in wanted if one.key in shut}
+        waiting = [email for email in waiting if email.eid in again]
+    return Fetched(_decode(order, raw), left)
+
+
+def _fetch(
+    source: MailSource, wanted: Iterable[Wanted], raw: dict[tuple[int, str], bytes], background: bool
+) -> dict[bytes, FolderError]:
+    """Put the sections into ``raw``, by (eid, section); the folders that are not opened."""
+    groups: dict[tuple[bytes, str, int], list[Wanted]] = {}
+    for one in wanted:
+        groups.setdefault((one.key, one.section, one.limit), []).append(one)
+    shut: dict[bytes, FolderError] = {}
     for (key, section, limit), group in groups.items():
-        got = source.texts(key, section, [wanted.uid for wanted in group], limit, background=background)
-        for wanted in group:
-            if wanted.uid in got:
-                raw[wanted.eid, section] = got[wanted.uid]
-    return _decode(order, raw)
+        if key in shut:
+            continue
+        try:
+            got = source.texts(key, section, [one.uid for one in group], limit, background=background)
+        except FolderError as error:
+            shut[key] = error
+            continue
+        raw |= {(one.eid, section): got[one.uid] for one in group if one.uid in got}
+    return shut
 
 
 def _decode(order: Iterable[Wanted], raw: dict[tuple[int, str], bytes]) -> Texts:

@@ -32,8 +32,9 @@ def is_keyword(text: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def canonical(flags: tuple[str, ...]) -> tuple[str, bool]:
-    """(the text that is kept, whether ``\\Deleted`` hides the copy)."""
+def canonical(flags: tuple[str, ...] | None) -> tuple[str, bool]:
+    """(the text that is kept, whether ``\\Deleted`` hides the copy). None: they could not be read."""
+    flags = flags or ()
     lower = {flag.lower() for flag in flags}
     kept = sorted({flag for flag in flags if flag.lower() != "\\recent" and not set(flag) & {" ", "\t", "\r", "\n"}})
     return " ".join(kept), "\\deleted" in lower

@@ -193,7 +193,7 @@ class Steps:
         if not row.selectable:
             return False
         listed = self.source.changes(row.key, None, lambda: ()).new
-        return any("\\deleted" not in {flag.lower() for flag in item.flags} for item in listed)
+        return any("\\deleted" not in {flag.lower() for flag in item.flags or ()} for item in listed)
 
     def delete(self, row: Row) -> None:
         """The folder goes upstream, and the box here. Its Emails follow (:func:`clear_out`). Raises UpstreamError."""

@@ -43,7 +43,10 @@ class Plan(NamedTuple):
 
 
 def plan_items(items: Iterable[Item], local: Mapping[int, tuple[str, bool]]) -> Plan:
-    """Compare listed messages with our rows (UID → (flags, hidden)). Equal values make no action (mail-rules 12)."""
+    """Compare listed messages with our rows (UID → (flags, hidden)). Equal values make no action (mail-rules 12).
+
+    Flags that could not be read change nothing that is known.
+    """
     plan = Plan([], [], [])
     for item in items:
         flags, hidden = canonical(item.flags)
@@ -52,7 +55,7 @@ def plan_items(items: Iterable[Item], local: Mapping[int, tuple[str, bool]]) -> 
             # Flags of a message that we have no copy of are none: the pass asks for all that makes one.
             if item.received_at is not None:
                 plan.new.append(NewCopy(item.uid, flags, hidden, item.received_at, item.server_id))
-        elif known != (flags, hidden):
+        elif item.flags is not None and known != (flags, hidden):
             (plan.hiding if hidden and not known[1] else plan.changes).append(FlagChange(item.uid, flags, hidden))
     return plan
 

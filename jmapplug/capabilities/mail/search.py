@@ -24,7 +24,7 @@ from jmapplug.capabilities.mail.filters import BODY_FIELDS, Traits, required
 from jmapplug.capabilities.mail.store import search as rows
 from jmapplug.capabilities.mail.store.conditions import HEADER_COLUMNS
 from jmapplug.capabilities.mail.upstream import mail_source
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 from jmapplug.jmap.filters import Filter
 from jmapplug.mime import headers as mime_headers
 from jmapplug.store.pace import breathe
@@ -188,22 +188,31 @@ class Job:
             return
         candidates: dict[int, None] = {}
         for mid, key in rows.folders(self.account.store, self.mailbox):
-            for condition in self.conditions:
-                if time.monotonic() > self._end:
-                    self.failed = True
-                    return
-                if condition[0] == "header":
-                    self.hits[condition] += self._headers(source, mid, key, condition[1:])
-                else:
-                    candidates.update(dict.fromkeys(self._candidates(source, mid, key, condition)))
+            try:
+                self._ask(source, mid, key, candidates)
+            except FolderError:  # the others are searched all the same
+                self.failed = True
         self._index(list(candidates))
+
+    def _ask(self, source: MailSource, mid: int, key: bytes, candidates: dict[int, None]) -> None:
+        for condition in self.conditions:
+            if time.monotonic() > self._end:
+                self.failed = True
+                return
+            if condition[0] == "header":
+                self.hits[condition] += self._headers(source, mid, key, condition[1:])
+            else:
+                candidates.update(dict.fromkeys(self._candidates(source, mid, key, condition)))
 
     def _index(self, eids: list[int]) -> None:
         for at in range(0, len(eids), CANDIDATES):
             if time.monotonic() > self._end:
                 self.failed = True
                 return
-            index.index_emails(self.account, eids[at : at + CANDIDATES])
+            try:
+                index.index_emails(self.account, eids[at : at + CANDIDATES])
+            except FolderError:
+                self.failed = True
 
     def _candidates(self, source: MailSource, mid: int, key: bytes, condition: tuple[str, ...]) -> list[int]:
         """Unindexed Emails of a folder in which upstream finds the longest word, newest first."""

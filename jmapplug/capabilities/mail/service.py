@@ -19,7 +19,7 @@ from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.sync_pass import GONE, Pass
-from jmapplug.capabilities.mail.upstream import mail_source
+from jmapplug.capabilities.mail.upstream import mail_source, warning
 from jmapplug.capabilities.mail.watching import Watching
 from jmapplug.errors import FolderError, UpstreamError
 
@@ -153,7 +153,8 @@ class MailService:
         """``folders``, ``messages`` (visible and still to come), ``pending``, ``unindexed``, ``phase``, ``watching``.
 
         ``folders_done``: those that were read to their end at least once; ``messages_done``: those that are visible.
-        ``watching``: how we learn of changes ("notify", "idle", "poll"); ``refused``: folders that could not be opened.
+        ``watching``: how we learn of changes ("notify", "idle", "poll"); ``refused``: folders that could not be opened;
+        ``warning``: what an operator should know although nothing fails.
         """
         store = self.account.store
         rows = boxes_sql.rows(store)
@@ -170,6 +171,7 @@ class MailService:
             "phase": self._phase,
             "watching": self._watching.how,
             "refused": self._refused,
+            "warning": warning(store),
         }
 
     def close(self) -> None:

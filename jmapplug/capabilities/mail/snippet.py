@@ -91,7 +91,7 @@ def _bodies(account: Any, found: Sequence[rows.Shown], terms: tokens.Terms) -> d
         else:
             fetch.append(email.eid)
     try:
-        texts = index.fetch_texts(account, rows.pending(account.store, fetch, again=True)) if fetch else {}
+        texts = index.fetch_texts(account, rows.pending(account.store, fetch, again=True)).texts if fetch else {}
     except UpstreamError:
         texts = {}
     return bodies | {eid: "\n".join(parts) for eid, parts in texts.items()}

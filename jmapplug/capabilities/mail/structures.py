@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from jmapplug.backends import MailSource
 from jmapplug.capabilities.mail import fetch
@@ -28,6 +28,7 @@ from jmapplug.mime.decode import Decoder, decode_bytes
 from jmapplug.mime.structure import Part, parse
 from jmapplug.store.pace import breathe
 
+T = TypeVar("T")
 Data = bytes | mmap.mmap
 Slice = tuple[Part, int, int]
 """(part, offset in the still encoded part, count)."""
@@ -38,8 +39,14 @@ _CHUNK = 1 << 18
 _READ_AT_ONCE = 1 << 20
 
 
+WHOLE_IS_CHEAP = 256 * 1024
+"""Octets of a message that is fetched whole where anything makes its structure doubtful."""
+ESTIMATE = 16
+"""One octet of so many may be wrong in a larger one: servers that count line ends otherwise, or estimate."""
+
+
 class WrongStructure(fetch.Gone):
-    """The server's structure names a part that the message has not got."""
+    """The server's structure names a part that the message has not got, or that is not like that."""
 
 
 class Origin(Protocol):
@@ -47,6 +54,9 @@ class Origin(Protocol):
 
     def encoded(self, part: Part, target: Path) -> None:
         """Write the part's octets, still transfer-encoded."""
+
+    def doubt(self) -> None:
+        """A part does not look like what it is said to be. May raise WrongStructure."""
 
     def slices(self, wanted: Sequence[Slice]) -> list[bytes] | None:
         """Pieces of parts in one round trip; None where this origin has no cheap ones."""
@@ -69,6 +79,9 @@ class FileOrigin:
             for at in range(part.body, part.end, _CHUNK):
                 file.write(self.data[at : min(at + _CHUNK, part.end)])
 
+    def doubt(self) -> None:
+        """It is our own."""
+
     def slices(self, wanted: Sequence[Slice]) -> list[bytes]:
         return [self.data[part.body + at : min(part.body + at + count, part.end)] for part, at, count in wanted]
 
@@ -80,19 +93,31 @@ class FileOrigin:
 
 
 class UpstreamOrigin:
-    """A message upstream whose structure the server gave: parts are fetched by section."""
+    """A message upstream whose structure the server gave: parts are fetched by section.
 
-    def __init__(self, account: Any, eid: int, email_id: str) -> None:
-        self.account, self.eid, self.email_id = account, eid, email_id
+    What comes is held against the structure (wish 21): raises WrongStructure where it is something else.
+    """
+
+    def __init__(self, account: Any, content: Content, root: Part) -> None:
+        self.account, self.eid, self.email_id = account, content.eid, content.id
+        self._is_small = sum(part.size for part in root.walk() if not part.multipart) <= WHOLE_IS_CHEAP
 
     def encoded(self, part: Part, target: Path) -> None:
         section = part.section
         try:
-            fetch.from_copies(
+            octets = fetch.from_copies(
                 self.account, self.eid, lambda source, copy: source.part(copy.key, copy.uid, section, target)
             )
         except fetch.Gone:
             self._cut(part, section, target)
+            return
+        wrong = abs(octets - part.size)
+        if wrong if self._is_small else wrong * ESTIMATE > part.size:
+            raise WrongStructure(self.eid)
+
+    def doubt(self) -> None:
+        if self._is_small:
+            raise WrongStructure(self.eid)
 
     def _cut(self, part: Part, section: str, target: Path) -> None:
         """A section that the server told of and cannot give (real ones do): cut out of the whole message."""
@@ -133,6 +158,9 @@ class WholeOrigin:
 
     def encoded(self, part: Part, target: Path) -> None:
         self.file.encoded(part, target)
+
+    def doubt(self) -> None:
+        """It is our own."""
 
     def slices(self, wanted: Sequence[Slice]) -> list[bytes]:
         return self.file.slices(wanted)
@@ -184,7 +212,10 @@ class Message:
             encoded = self.account.store.blobs.temporary()
             try:
                 self.origin.encoded(part, encoded)
-                self._fresh[part.section] = decode_file(encoded, target, part.encoding)
+                told = decode_file(encoded, target, part.encoding)
+                if told[1]:
+                    self.origin.doubt()
+                self._fresh[part.section] = told
             finally:
                 encoded.unlink(missing_ok=True)
 
@@ -293,7 +324,7 @@ def open_email(account: Any, content: Content) -> Message:
         root = parse(read_only(fetch.raw_message(account, eid, email_id)))
         emails.save_structure(account.store, eid, root, has_attachment(root))
     ours = root.body >= 0
-    origin: Origin = WholeOrigin(account, eid, email_id) if ours else UpstreamOrigin(account, eid, email_id)
+    origin: Origin = WholeOrigin(account, eid, email_id) if ours else UpstreamOrigin(account, content, root)
     return Message(
         account,
         origin,
@@ -304,7 +335,26 @@ def open_email(account: Any, content: Content) -> Message:
     )
 
 
-def mend(account: Any, content: Content) -> Content:
+def reading(account: Any, content: Content, work: Callable[[Message], T]) -> T:
+    """``work`` on a visible Email; once more with our own structure where the server's turns out to be wrong.
+
+    Raises ``fetch.Gone``, MethodError serverUnavailable.
+    """
+    try:
+        return _read(account, content, work)
+    except WrongStructure:
+        return _read(account, _mended(account, content), work)
+
+
+def _read(account: Any, content: Content, work: Callable[[Message], T]) -> T:
+    message = open_email(account, content)
+    try:
+        return work(message)
+    finally:
+        message.close()
+
+
+def _mended(account: Any, content: Content) -> Content:
     """Our own parser's structure instead of one that the server has told wrongly, for good (wish 21)."""
     root = parse(read_only(fetch.raw_message(account, content.eid, content.id)))
     for part in content.structure.walk() if content.structure is not None else ():

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from unicodedata import normalize
+from weakref import WeakKeyDictionary
 
 from jmapplug.backends import Folder, MailSource
 from jmapplug.capabilities.mail.details import facts_of
@@ -32,6 +33,19 @@ log = logging.getLogger("jmapplug.mail")
 SLICE = 500
 NEWEST = 3
 """So many of the newest messages of each folder have to be the same where a server is to be the old one."""
+FEW = 10
+"""A server that shows less than one of so many messages may be the wrong one: its operator is warned."""
+
+
+class Arrival(NamedTuple):
+    """How many messages there were to see ``here`` and ``before``, at ``left``."""
+
+    here: int
+    before: int
+    left: str
+
+
+_arrivals: WeakKeyDictionary[Store, Arrival] = WeakKeyDictionary()
 
 
 def mail_source(account: Any) -> MailSource:
@@ -68,6 +82,28 @@ def arrive(store: Store, source: MailSource, listed: Sequence[Folder]) -> None:
     for row in rows:
         _let_go(store, row.mid)
     upstreams.move(store.own, here, _same_places(rows, listed))
+    counts = [folder.messages for folder in listed if folder.messages is not None]
+    before = sum(row.total_emails for row in rows)
+    _arrivals[store] = Arrival(sum(counts), before if counts else 0, known)
+
+
+def warning(store: Store) -> str | None:
+    """For the operator: the account has moved to where hardly anything of its mail is."""
+    rows = boxes_sql.rows(store)
+    seen = sum(row.total_emails for row in rows)
+    arrival = _arrivals.get(store)
+    if arrival is None:
+        if seen:
+            return None
+        # An earlier worker's move.
+        arrival = _arrivals[store] = Arrival(0, *upstreams.left(store.own))
+    here = arrival.here if any(row.moved for row in rows) else max(seen, arrival.here)
+    if here * FEW >= arrival.before:
+        return None
+    return (
+        f"the mail server that the account has moved to shows {here} messages, and {arrival.before} are known of the"
+        f" one before ({arrival.left}); if it is the wrong one, change the settings back: then all of them come back"
+    )
 
 
 def _same_places(rows: Sequence[Row], listed: Sequence[Folder]) -> dict[int, bytes]:

@@ -28,6 +28,7 @@ COUNTS = ("folders", "folders_done", "messages", "messages_done", "pending", "un
 NOTHING: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {
     "last_sync": None,
     "error": None,
+    "warning": None,
     "storage": None,
     "offers": [],
     "alerts": [],
@@ -123,15 +124,15 @@ def _tried(backend: type[Backend], settings: Any, email: str, given: dict[str, A
 
 
 def _set_up(account_id: str, warning: str | None) -> str | None:
-    """Start the worker and its first visible data; what went wrong, in words.
+    """Start the worker and its first visible data; what went wrong, or may be, in words.
 
     ``warning``: something is wrong already. The worker is not waited for then; it tries by itself, and tells why not.
     """
     try:
-        client().call(account_id, "ping" if warning else "setup", timeout=SETUP_SECONDS)
+        told = client().call(account_id, "ping" if warning else "setup", timeout=SETUP_SECONDS)[0]
     except JmapplugError as error:
         return warning or f"setup failed: {error}"
-    return warning
+    return warning or told.get("warning")
 
 
 def _noted(backend: type[Backend], settings: Any, email: str) -> str | None:

@@ -50,6 +50,7 @@ STATUS = {
     "connections": {"type": ["integer", "null"], "description": "open to the mail server"},
     "last_sync": {"type": ["number", "null"], "description": "unix seconds of the last complete pass"},
     "error": {"type": ["string", "null"], "description": "of the last pass, for an operator"},
+    "warning": {"type": ["string", "null"], "description": "the account has moved to where hardly any of its mail is"},
     "next_retry": {"type": ["number", "null"], "description": "seconds until the next try after a failure"},
     "alerts": {"type": "array", "description": "what the mail server wanted a person to see, the newest last"},
     "storage": {"type": ["string", "null"], "description": "what was lost when the account's files were damaged"},

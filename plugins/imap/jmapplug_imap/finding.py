@@ -7,15 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from jmapplug.backends import Item, SearchTerm
 from jmapplug_imap.access import Access, paced
+from jmapplug_imap.listing import hits, item_of, some
 from jmapplug_imap.names import speaks_utf8
-from jmapplug_imap.passes import IDENTITY, item_of
+from jmapplug_imap.passes import IDENTITY
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Astring, Command, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
-from jmapplug_imap.protocol.errors import CommandError, ProtocolError
+from jmapplug_imap.protocol.errors import CommandError
 from jmapplug_imap.protocol.fetch import FetchRow
-from jmapplug_imap.protocol.responses import Esearch, Other, Search
+from jmapplug_imap.protocol.responses import Esearch, Other
 
 SETS_MAX = 8  # sets of UIDs in one search; more than that: search all, keep those
 KEYS = {
@@ -64,11 +65,11 @@ class Finding:
     def _items(self, connection: Connection, key: bytes, uids: Sequence[int]) -> list[Item]:
         wanted = ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
         fresh = self._access.read(connection, key)
-        rows = {row.uid: row for row in connection.fetch_all(uids, wanted)}
-        if not fresh and (missing := [uid for uid in uids if uid not in rows]):
+        found = some(connection, uids, wanted)
+        if not fresh and (missing := [uid for uid in uids if uid not in found]):
             connection.noop()
-            rows |= {row.uid: row for row in connection.fetch_all(missing, wanted)}
-        return [item_of(rows[uid]) for uid in uids if uid in rows and rows[uid].received_at is not None]
+            found |= some(connection, missing, wanted)
+        return [found[uid] for uid in uids if uid in found and found[uid].received_at is not None]
 
     # --- newest
 
@@ -78,10 +79,11 @@ class Finding:
         uids = self._sorted(connection, count)
         if uids is None:
             # A server without SORT: the whole list without its identities, then the few.
-            rows = connection.fetch("1:*", ["UID", "INTERNALDATE", "FLAGS"])
-            best = heapq.nlargest(count, _visible(rows), key=_age)
+            everything = connection.fetch("1:*", ["UID", "INTERNALDATE", "FLAGS"], lenient=True)
+            best = heapq.nlargest(count, _visible(everything), key=_age)
             uids = [row.uid for row in best]
-        found = [row for row in connection.fetch_all(uids, items) if row.received_at is not None]
+        rows = connection.fetch_all(uids, items, lenient=True)
+        found = [row for row in rows if row.received_at is not None]
         return tuple(item_of(row) for row in sorted(found, key=_age, reverse=True))
 
     def _sorted(self, connection: Connection, count: int) -> list[int] | None:
@@ -128,19 +130,6 @@ def _criteria(term: SearchTerm) -> list[Part]:
     if kind == "header" and name and name.isascii() and name.isprintable():
         return ["HEADER", Astring(name), value]
     raise ValueError(f"no such search field: {term.field[:50]!r}")
-
-
-def hits(result: Result) -> set[int]:
-    """The numbers of a search, of either kind of answer. Raises ProtocolError."""
-    found: set[int] = set()
-    for answer in result.of(Search):
-        found.update(answer.numbers)
-    for answer in result.of(Esearch):
-        try:
-            found.update(sets.expand(answer.all or ()))
-        except Exception as error:
-            raise ProtocolError("a search with too many hits") from error
-    return found
 
 
 def _sort_numbers(result: Result) -> list[int]:

@@ -14,7 +14,7 @@ import msgspec
 from jmapplug.backends import Folder, Views
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access, Opened
-from jmapplug_imap.finding import hits
+from jmapplug_imap.listing import hits
 from jmapplug_imap.names import to_wire
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Command, Mailbox

@@ -6,17 +6,16 @@ the next pass, and none is ever skipped. Messages that arrive after the SELECT (
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jmapplug.backends import Changes, Item, SyncPoint
 from jmapplug.errors import UpstreamError
-from jmapplug_imap.access import Access, paced
+from jmapplug_imap.access import Access
+from jmapplug_imap.listing import FLAGS, changed, listing, present, read_again
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Part
 from jmapplug_imap.protocol.connection import Connection
-from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.selecting import Selected
 
 IDENTITY: dict[str, tuple[Part, ...]] = {
@@ -33,10 +32,6 @@ MARKS = 900
 EXPAND_MAX = 200_000
 """A VANISHED set with more numbers than this is compared with what is known instead of written out."""
 
-UNREADABLE_MAX = 100
-"""Messages of one pass whose rows cannot be read; more of them are the server's fault, and the pass fails."""
-_IDS = ("email_id", "guid", "gm_id", "thread_id", "gm_thread")
-
 Known = Callable[[], Sequence[int]]
 
 
@@ -50,12 +45,6 @@ class Lasting(NamedTuple):
     rights: str | None
     read_only: bool
     permanent_flags: tuple[str, ...]
-
-
-def item_of(row: FetchRow) -> Item:
-    """The Item of a row that holds FLAGS, and INTERNALDATE and identity where they were asked for."""
-    server_id = row.email_id or row.guid or row.gm_id
-    return Item(row.uid, row.flags or (), row.received_at, server_id, row.thread_id or row.gm_thread)
 
 
 def is_reset(since: SyncPoint, selected: Selected) -> bool:
@@ -79,6 +68,10 @@ class _Found:
         self.count = 0
         self.last = 0
 
+    def rest(self, selected: Selected) -> int | None:
+        """How many messages there are besides the new ones; None: nobody knows."""
+        return None if self.count < 0 else (selected.exists or 0) - self.count
+
 
 class Passes:
     """Runs passes for one source."""
@@ -86,6 +79,8 @@ class Passes:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._lasting: dict[bytes, Lasting] = {}
+        self._unread: dict[bytes, set[int]] = {}
+        """Messages of each folder of which the last pass could not read everything."""
 
     def changes(self, key: bytes, since: SyncPoint | None, known: Known) -> Changes:
         """See MailSource.changes."""
@@ -98,15 +93,16 @@ class Passes:
 
         def work(connection: Connection) -> list[Item]:
             self._access.view(connection, key, validity)
-            if new:
-                return self._arrivals(connection, first, last)
-            return self._flags(connection, first, last, ())
+            return listing(connection, first, last, self._items() if new else FLAGS)
 
-        return tuple(self._access.run(work, background=True))
+        found = self._access.run(work, background=True)
+        self._note_unread(key, found, new)
+        return tuple(found)
 
     def forget(self, key: bytes) -> None:
         """The folder has gone or has another name now."""
         self._lasting.pop(key, None)
+        self._unread.pop(key, None)
 
     def _pass(self, connection: Connection, key: bytes, since: SyncPoint | None, known: Known) -> Changes:
         resync = since is not None and since.highestmodseq > 0 and "QRESYNC" in connection.enabled
@@ -118,10 +114,15 @@ class Passes:
                 self._find_new(connection, selected, 1, selected.exists, found)
         else:
             self._difference(connection, selected, since, known, resync, found)
+            if selected.exists:
+                self._read_again(connection, key, since.uidnext - 1, found)
+        self._unread.pop(key, None)
+        self._note_unread(key, found.flags, False)
+        self._note_unread(key, found.new, True)
         uidnext = selected.uidnext or max(since.uidnext if since and not reset else 1, found.last + 1)
         lasting = self._lasting[key]
         return Changes(
-            point=SyncPoint(lasting.uidvalidity, uidnext, self._modseq(selected), selected.exists),
+            point=SyncPoint(lasting.uidvalidity, uidnext, self._modseq(key, selected), selected.exists or 0),
             reset=reset,
             new=tuple(found.new),
             flags=tuple(found.flags),
@@ -131,9 +132,18 @@ class Passes:
             windows=tuple(sorted(found.windows, reverse=True)),
         )
 
-    def _modseq(self, selected: Selected) -> int:
-        """0 where STATUS does not tell it: what SELECT alone tells would look like a change at every look."""
-        return (selected.highestmodseq or 0) if self._access.features.condstore else 0
+    def _modseq(self, key: bytes, selected: Selected) -> int:
+        """0 where STATUS does not tell it: what SELECT alone tells would look like a change at every look.
+
+        Where something was left unread that is what is wanted.
+        """
+        modseq = selected.highestmodseq if self._access.features.condstore else 0
+        return modseq - 1 if modseq and key in self._unread else modseq
+
+    def _note_unread(self, key: bytes, items: Iterable[Item], new: bool) -> None:
+        unread = {item.uid for item in items if item.flags is None or (new and item.received_at is None)}
+        if unread:
+            self._unread[key] = self._unread.get(key, set()) | unread
 
     def _open(self, connection: Connection, key: bytes, qresync: tuple[int, int] | None) -> Selected:
         lasting, rights = self._lasting.get(key), self._access.rights.get(key)
@@ -142,6 +152,8 @@ class Passes:
         selected = self._access.select(connection, key, read_only=lasting is not None, qresync=qresync)
         if selected.uidvalidity is None:
             raise UpstreamError("the server gives a folder no UIDVALIDITY", temporary=False)
+        if selected.exists is None:
+            raise UpstreamError("the server does not tell how many messages a folder has")
         if lasting is None or lasting.uidvalidity != selected.uidvalidity:
             if lasting is not None:  # replaced since: its flags may be others
                 selected = self._access.select(connection, key, read_only=False)
@@ -163,34 +175,73 @@ class Passes:
         found: _Found,
     ) -> None:
         end, before = since.uidnext, since.highestmodseq
-        if not selected.exists:
+        exists = selected.exists or 0
+        if not exists:
             found.vanished = _missing(known(), (), end)
             return
-        if selected.uidnext is None or selected.uidnext > end:
-            self._find_new(connection, selected, end, selected.exists - since.messages, found)
+        arrived = selected.uidnext is None or selected.uidnext > end
+        if arrived:
+            self._find_new(connection, selected, end, exists - since.messages, found)
         # A HIGHESTMODSEQ that went back, or is not kept (NOMODSEQ), tells nothing.
         if not before or not selected.highestmodseq or selected.highestmodseq < before:
             if since.messages > LISTING and end > 1:
-                found.windows += self._windows(connection, selected.exists, 1, end - 1)
+                found.windows += self._windows(connection, exists, 1, end - 1)
                 return
-            found.flags = self._flags(connection, 1, end - 1, ())
-            found.vanished = _missing(known(), (item.uid for item in found.flags), end)
-            return
+            there = self._compare(connection, selected, end, known, found)
+        else:
+            there = self._changed(connection, selected, since, known, resync, found)
+        if arrived and 0 <= found.count < exists - there:
+            self._find_new(connection, selected, end, exists - there, found)
+
+    def _compare(self, connection: Connection, selected: Selected, end: int, known: Known, found: _Found) -> int:
+        """The flags of everything below ``end``; how many messages that are."""
+        found.flags = listing(connection, 1, end - 1, told=found.rest(selected))
+        found.vanished = _missing(known(), (item.uid for item in found.flags), end)
+        return len(found.flags)
+
+    def _changed(
+        self,
+        connection: Connection,
+        selected: Selected,
+        since: SyncPoint,
+        known: Known,
+        resync: bool,
+        found: _Found,
+    ) -> int:
+        """What HIGHESTMODSEQ says changed below ``since.uidnext``; how many messages there are."""
+        end, before = since.uidnext, since.highestmodseq
         gone: list[int] | None = []
+        if selected.lost_rows:
+            return self._compare(connection, selected, end, known, found)
         if resync:
-            found.flags = _below(selected.rows, end)
+            found.flags = read_again(connection, selected.rows, end - 1)
             gone = _written_out(selected.vanished, end)
         elif selected.highestmodseq > before:
-            found.flags = self._flags(connection, 1, end - 1, ("CHANGEDSINCE", before))
-        if gone is None or since.messages - len(gone) + found.count != selected.exists:
-            # The count is the proof: without QRESYNC, after lost history, or with a HIGHESTMODSEQ that sticks.
-            gone = _missing(known(), self._uids(connection, end - 1), end)
-        found.vanished = gone
+            flags = changed(connection, end - 1, before)
+            if flags is None:
+                return self._compare(connection, selected, end, known, found)
+            found.flags = flags
+        if gone is not None and since.messages - len(gone) + found.count == selected.exists:
+            found.vanished = gone
+            return since.messages - len(gone)
+        # The count is the proof: without QRESYNC, after lost history, or with a HIGHESTMODSEQ that sticks.
+        there = present(connection, end - 1, found.rest(selected))
+        found.vanished = _missing(known(), there, end)
+        return len(there)
+
+    def _read_again(self, connection: Connection, key: bytes, last: int, found: _Found) -> None:
+        """What the last pass could not read, and this one has not read anyway."""
+        left = self._unread.get(key, set()) - {item.uid for item in found.flags}
+        if left:
+            found.flags += read_again(connection, (), last, sorted(left.difference(found.vanished)))
 
     def _find_new(self, connection: Connection, selected: Selected, first: int, about: int, found: _Found) -> None:
-        """Everything from the UID ``first`` on that the SELECT knew of; ``about`` so many messages."""
+        """Everything from the UID ``first`` on that the SELECT knew of; ``about`` so many messages, or more.
+
+        As many as there are numbers would be all of them, whatever went in between.
+        """
         last = selected.uidnext - 1 if selected.uidnext else sets.MAX_NUMBER
-        windows = self._windows(connection, selected.exists, first, last) if about > LISTING else []
+        windows = self._windows(connection, selected.exists or 0, first, last) if about > LISTING else []
         if len(windows) > 1:
             found.windows = windows
             if not selected.uidnext:  # the newest window begins with the last message there is
@@ -198,7 +249,8 @@ class Passes:
                 windows[0] = (found.last, found.last)
             found.count = -1  # nobody knows: it proves nothing
             return
-        found.new = self._arrivals(connection, first, last)
+        told = max(about, last - first + 1) if first > 1 else about
+        found.new = listing(connection, first, last, self._items(), told)
         found.last = max((item.uid for item in found.new), default=0)
         found.count = len(found.new)
 
@@ -206,63 +258,14 @@ class Passes:
         """``first`` to ``last`` cut at the UIDs of every so many messages, newest first (they may lie anywhere)."""
         step = max(LISTING, exists // MARKS)
         places = [*range(step + 1, exists, step), *([exists] if last == sets.MAX_NUMBER else [])]
-        rows = connection.fetch(",".join(map(str, places)), ["UID"], uid=False)
+        rows = connection.fetch(",".join(map(str, places)), ["UID"], uid=False, lenient=True)
         marks = sorted({row.uid for row in rows if first < row.uid <= last})
         starts = [first, *marks]
         return list(zip(starts, [*(mark - 1 for mark in marks), last], strict=True))[::-1]
 
-    def _arrivals(self, connection: Connection, first: int, last: int) -> list[Item]:
-        """All facts of the messages from ``first`` to ``last`` (``n:*`` names the newest one at least)."""
-        if last < first:
-            return []
-        items = ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
-        found: dict[int, Item] = {}
-        unread: list[int] = []
-        end = "*" if last == sets.MAX_NUMBER else str(last)
-        for row in paced(connection.fetch(f"{first}:{end}", items)):
-            if not first <= row.uid <= last:
-                continue
-            if row.received_at is not None and row.flags is not None:
-                found[row.uid] = item_of(row)
-            elif row.damaged:
-                unread.append(row.uid)
-        if len(unread) > UNREADABLE_MAX:
-            raise UpstreamError("the server's list of a folder cannot be read")
-        for uid in set(unread) - found.keys():
-            found[uid] = _piecemeal(connection, uid, items[1:])
-        return [found[uid] for uid in sorted(found)]
-
-    def _flags(self, connection: Connection, first: int, last: int, modifiers: Sequence[Part]) -> list[Item]:
-        if last < first:
-            return []
-        rows = connection.fetch(f"{first}:{last}", ["UID", "FLAGS"], modifiers=modifiers)
-        found: dict[int, Item] = {}
-        for row in paced(rows):
-            if row.flags is not None and first <= row.uid <= last:
-                found[row.uid] = item_of(row)
-        return [found[uid] for uid in sorted(found)]
-
-    def _uids(self, connection: Connection, last: int) -> Iterable[int]:
-        """The UIDs up to ``last`` that are really there."""
-        if last < 1:
-            return ()
-        return array("I", (row.uid for row in paced(connection.fetch(f"1:{last}", ["UID"])) if row.uid <= last))
-
-
-def _piecemeal(connection: Connection, uid: int, items: Sequence[Part]) -> Item:
-    """A message whose row could not be read, asked for item by item (wish 21). What stays unreadable is empty or 0."""
-    told: dict[str, Any] = {"received_at": 0}
-    for item in items:
-        for row in connection.fetch_all([uid], ["UID", item]):
-            if row.uid == uid:
-                values = ((name, getattr(row, name)) for name in ("flags", "received_at", *_IDS))
-                told |= {name: value for name, value in values if value is not None}
-    return item_of(FetchRow(0, uid, **told))
-
-
-def _below(rows: Iterable[FetchRow], uidnext: int) -> list[Item]:
-    found = {row.uid: item_of(row) for row in rows if row.flags is not None and 0 < row.uid < uidnext}
-    return [found[uid] for uid in sorted(found)]
+    def _items(self) -> list[Part]:
+        """What is asked of a new message."""
+        return ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
 
 
 def _written_out(vanished: sets.Ranges, uidnext: int) -> list[int] | None:

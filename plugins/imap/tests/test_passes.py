@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -12,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jmapplug_imap import passes as passes_module
 from jmapplug_imap.passes import Passes, is_reset
+from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.responses import Search
 from jmapplug_imap.protocol.selecting import Selected
+from jmapplug_imap.protocol.sets import parse
 
-from jmapplug.backends import Features, SyncPoint
+from jmapplug.backends import Features, Item, SyncPoint
 from jmapplug.errors import UpstreamError
 
 
 class Box(msgspec.Struct):
-    """A mailbox: uid → (flags, modseq)."""
+    """A mailbox: uid → (flags, modseq). ``mute``: no row tells of these."""
 
     messages: dict[int, tuple[tuple[str, ...], int]]
     uidvalidity: int | None = 1
@@ -28,6 +31,7 @@ class Box(msgspec.Struct):
     modseq: int = 0
     gone: list[tuple[int, int]] = []
     late: list[int] = []
+    mute: set[int] = set()
 
 
 class Connection:
@@ -59,21 +63,33 @@ class Connection:
         )
 
     def fetch(
-        self, uids: str, items: Sequence[str], uid: bool = True, modifiers: Sequence[Any] = ()
+        self, uids: str | list[int], items: Sequence[str], uid: bool = True, modifiers: Sequence[Any] = (), **_: Any
     ) -> Iterator[FetchRow]:
+        if not isinstance(uids, str):
+            return (row for row in self._rows("1:*", items, modifiers) if row.uid in uids)
         self.fetched.append(uids)
         if not uid:
             there = sorted(self.box.messages)
-            yield from (FetchRow(int(seq), there[int(seq) - 1]) for seq in uids.split(",") if seq)
-            return
-        first, _, last = uids.partition(":")
-        there = sorted([*self.box.messages, *self.box.late])
-        top = there[-1] if there else 0
-        low, high = sorted((int(first), top if last == "*" else int(last)))
-        for seq, uid in enumerate(there, 1):
+            return (FetchRow(int(seq), there[int(seq) - 1]) for seq in uids.split(",") if seq)
+        return self._rows(uids, items, modifiers)
+
+    def _rows(self, uids: str, items: Sequence[str], modifiers: Sequence[Any]) -> Iterator[FetchRow]:
+        for seq, uid in enumerate(self._named(uids), 1):
             flags, modseq = self.box.messages.get(uid, ((), 10**9))
-            if low <= uid <= high and (not modifiers or modseq > modifiers[1]):
+            if uid not in self.box.mute and (not modifiers or modseq > modifiers[1]):
                 yield FetchRow(seq, uid, flags=flags, received_at=uid if "INTERNALDATE" in items else None)
+
+    def _named(self, uids: str) -> list[int]:
+        there = sorted([*self.box.messages, *self.box.late])
+        ranges = parse(uids.replace("*", str(there[-1] if there else 0)).encode())
+        return [uid for uid in there if any(low <= uid <= high for low, high in ranges)]
+
+    def has(self, name: str) -> bool:
+        return False
+
+    def command(self, *words: str) -> Result:
+        assert words[:2] == ("UID SEARCH", "UID")
+        return Result("", None, [Search(tuple(self._named(words[2])), None)])
 
 
 class Access:
@@ -159,16 +175,23 @@ def test_condstore_asks_only_for_what_changed_and_compares_uids_only_when_the_co
 
 def test_a_row_that_cannot_be_read_is_asked_for_item_by_item() -> None:
     class Damaging(Connection):
-        def fetch(self, uids: str, items: Sequence[str], modifiers: Sequence[Any] = ()) -> Iterator[FetchRow]:
-            for row in super().fetch(uids, items):
-                yield FetchRow(row.seq, row.uid, damaged=True) if row.uid == 2 else row
-
-        def fetch_all(self, uids: list[int], items: Sequence[str]) -> list[FetchRow]:
-            flags = ("\\Seen",) if "FLAGS" in items else None
-            return [FetchRow(0, uid, flags=flags, damaged=flags is None) for uid in uids]
+        def _rows(self, uids: str, items: Sequence[str], modifiers: Sequence[Any]) -> Iterator[FetchRow]:
+            for row in super()._rows(uids, items, modifiers):
+                alone = list(items) == ["UID", "FLAGS"]
+                flags = ("\\Seen",) if alone else None
+                yield FetchRow(row.seq, row.uid, flags=flags, damaged=not alone) if row.uid == 2 else row
 
     found = Passes(Access(Damaging(box(1, 2, 3), False))).changes(b"x", None, list)  # type: ignore[arg-type]
-    assert [(i.uid, i.flags, i.received_at) for i in found.new] == [(1, (), 1), (2, ("\\Seen",), 0), (3, (), 3)]
+    assert [(i.uid, i.flags, i.received_at) for i in found.new] == [(1, (), 1), (2, ("\\Seen",), None), (3, (), 3)]
+
+
+def test_a_list_of_which_hardly_anything_can_be_read_is_no_list() -> None:
+    runner, connection = passes(box(*range(1, 300)))
+    connection.box.mute = set(range(100, 300))
+    with pytest.raises(UpstreamError):
+        runner.changes(b"x", None, list)
+    connection.box.mute = set(range(200, 300))
+    assert [i.flags for i in runner.changes(b"x", None, list).new] == [()] * 199 + [None] * 100
 
 
 def test_an_emptied_folder_costs_no_fetch() -> None:
@@ -199,13 +222,19 @@ _STEP = st.lists(st.tuples(st.sampled_from(["new", "flag", "gone"]), st.integers
     st.sampled_from([(True, True), (False, True), (False, False)]),
     st.booleans(),
     st.sampled_from([1, 2, 3, passes_module.LISTING]),
+    st.sets(st.integers(1, 12)),
 )
 def test_every_sequence_of_changes_ends_in_the_truth(
-    steps: list[list[tuple[str, int, tuple[str, ...]]]], kind: tuple[bool, bool], tells_uidnext: bool, listing: int
+    steps: list[list[tuple[str, int, tuple[str, ...]]]],
+    kind: tuple[bool, bool],
+    tells_uidnext: bool,
+    listing: int,
+    mute: set[int],
 ) -> None:
     """A client that applies each pass knows exactly what is there, with QRESYNC, CONDSTORE or nothing.
 
-    Folders with more than ``listing`` messages are read window by window.
+    Folders with more than ``listing`` messages are read window by window. Of ``mute`` messages no row tells in
+    every second pass; they are not gone then, and the next one finds them.
     """
     qresync, condstore = kind
     tells_uidnext = tells_uidnext or qresync
@@ -214,7 +243,8 @@ def test_every_sequence_of_changes_ends_in_the_truth(
     known: dict[int, tuple[str, ...]] = {}
     point: SyncPoint | None = None
     top, modseq = 0, 1
-    for step in [[], *steps]:
+    for at, step in enumerate([[], *steps, []]):
+        state.mute = mute if at % 2 == 0 and at <= len(steps) else set()
         gone: list[tuple[int, int]] = []
         for action, pick, flags in step:
             modseq += 1
@@ -231,22 +261,28 @@ def test_every_sequence_of_changes_ends_in_the_truth(
         state.uidnext = top + 1 if tells_uidnext else None
         state.modseq, state.gone = modseq if condstore else 0, gone
         with mock.patch.object(passes_module, "LISTING", listing):
-            found = runner.changes(b"x", point, lambda: sorted(known))  # noqa: B023
+            found = runner.changes(b"x", point, lambda: sorted(known))
         assert not found.reset or not tells_uidnext
-        for item in found.flags:
-            if item.uid in known:
-                known[item.uid] = item.flags
-        for item in found.new:
-            assert item.uid not in known
-            known[item.uid] = item.flags
+        before = known.keys() & state.messages.keys()
+        _take(known, [*found.flags, *(item for item in found.new if item.received_at is not None)])
         for uid in found.vanished:
             known.pop(uid, None)
         end = 1 if point is None or found.reset else point.uidnext
         for low, high in found.windows:
             assert high < end or low >= end
             listed = runner.listed(b"x", 1, low, high, low >= end)
-            for uid in [uid for uid in known if low <= uid <= high]:
+            for uid in {uid for uid in known if low <= uid <= high} - {item.uid for item in listed}:
                 del known[uid]
-            known |= {item.uid: item.flags for item in listed}
+            _take(known, listed)
         point = found.point
-        assert known == {uid: flags for uid, (flags, _) in state.messages.items()}
+        truth = {uid: flags for uid, (flags, _) in state.messages.items()}
+        assert before <= known.keys() <= truth.keys() and truth.keys() - known.keys() <= state.mute
+        # A change that CHANGEDSINCE leaves out is found when everything is compared.
+        sure = known.keys() - (mute if condstore else state.mute)
+        assert {uid: known[uid] for uid in sure} == {uid: truth[uid] for uid in sure}
+    assert known.keys() == truth.keys()
+
+
+def _take(known: dict[int, tuple[str, ...]], items: Iterable[Item]) -> None:
+    """As a pass does it: flags that are not known change nothing; of what it did not know it asks for the rest."""
+    known |= {item.uid: item.flags for item in items if item.flags is not None}

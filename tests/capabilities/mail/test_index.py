@@ -11,7 +11,7 @@ import pytest
 from search_rig import T0, Mail, Rig
 
 from jmapplug.capabilities.mail import index
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 
 
 @pytest.fixture
@@ -122,6 +122,62 @@ def test_an_upstream_error_leaves_the_slice_to_be_done_again(rig: Rig) -> None:
     rig.source.fail_at = None
     assert rig.index() == 1
     assert len(rig.ids({"body": "alpha"})) == 1
+
+
+def shut(rig: Rig, *keys: bytes) -> None:
+    """These folders are not opened."""
+
+    def fault(name: str) -> None:
+        if name in ("texts", "search") and rig.source.calls[-1][1][0] in keys:
+            raise FolderError("not now", code="inuse")
+
+    rig.source.fault = fault
+
+
+def test_a_folder_that_is_not_opened_keeps_no_other_from_being_indexed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "SLICE_MESSAGES", 2)
+    boxes = ("archive", "archive", "archive", "inbox", "archive", "inbox")
+    rig.add(
+        *(Mail(body=f"alpha{at}", mailboxes=(box,), received=T0 - at) for at, box in enumerate(boxes)), indexed=False
+    )
+    shut(rig, b"archive")
+    assert rig.index() == 3  # and an end
+    assert unindexed(rig) == 4
+    # What comes meanwhile does not wait for that folder.
+    rig.add(Mail(body="news", received=T0 + 9), Mail(body="more", mailboxes=("archive",), received=T0 + 8))
+    assert unindexed(rig) == 5
+    before = len(fetches(rig))
+    assert rig.index() == 0 and len(fetches(rig)) == before
+    # Later, when it is opened.
+    rig.source.fault = None
+    index._left[rig.store].until = 0
+    rig.index()
+    assert unindexed(rig) == 0 and rig.store not in index._left
+    assert [len(rig.ids({"body": f"alpha{at}"})) for at in range(6)] == [1] * 6
+
+
+def unindexed(rig: Rig) -> int:
+    return int(rig.store.cache.value("SELECT count(*) FROM email WHERE indexed = 0"))
+
+
+def test_another_copy_is_read_where_a_folder_is_not_opened(rig: Rig) -> None:
+    rig.add(
+        Mail(body="alpha", mailboxes=("inbox", "archive")), Mail(body="beta", mailboxes=("archive",)), indexed=False
+    )
+    shut(rig, b"inbox")
+    rig.index()
+    assert unindexed(rig) == 0 and len(rig.ids({"body": "alpha"})) == len(rig.ids({"body": "beta"})) == 1
+
+
+def test_a_search_finds_what_is_in_the_folders_that_are_opened(rig: Rig) -> None:
+    for box in ("archive", "inbox"):
+        rig.add(Mail(box, body="alpha", mailboxes=(box,)), indexed=False)
+    shut(rig, b"archive")
+    assert rig.subjects({"body": "alpha"}) == ["inbox"]
+    rig.source.fault = None
+    assert set(rig.subjects({"body": "alpha"})) == {"inbox", "archive"}
 
 
 def test_indexing_moves_no_state(rig: Rig) -> None:

@@ -223,6 +223,7 @@ def test_status_needs_no_network(rig: Rig) -> None:
         "phase": "idle",
         "watching": "poll",
         "refused": 0,
+        "warning": None,
     }
     rig.service.sync()
     rig.source.calls.clear()
@@ -236,6 +237,7 @@ def test_status_needs_no_network(rig: Rig) -> None:
         "phase": "idle",
         "watching": "poll",
         "refused": 0,
+        "warning": None,
     }
     assert rig.source.calls == []
 

@@ -55,15 +55,6 @@ def unindexed(store: Store) -> int:
     return int(store.cache.value(sql))
 
 
-def newest_unindexed(store: Store, limit: int) -> list[Pending]:
-    """The next ones to index, newest first."""
-    sql = (
-        f"SELECT {_ROW} FROM email e INDEXED BY email_unindexed"
-        f" WHERE e.indexed = 0 AND {_LIVE} ORDER BY e.received_at DESC LIMIT ?"
-    )
-    return [_pending(row) for row in store.cache.rows(sql, (limit,))]
-
-
 def pending(store: Store, eids: Collection[int], *, again: bool = False) -> list[Pending]:
     """Those of ``eids`` that are not indexed (with ``again``: all that live), newest first."""
     sql = (
@@ -75,6 +66,16 @@ def pending(store: Store, eids: Collection[int], *, again: bool = False) -> list
 
 Place = tuple[int, int]
 """(received_at, eid): a place in the order in which messages are indexed."""
+_BEHIND_ALL = (2**62, 0)
+
+
+def newest_unindexed(store: Store, limit: int, before: Place | None = None) -> list[Pending]:
+    """The next ones to index, newest first, behind ``before``."""
+    sql = (
+        f"SELECT {_ROW} FROM email e INDEXED BY email_unindexed WHERE e.indexed = 0 AND {_LIVE}"
+        " AND (e.received_at, e.eid) < (?, ?) ORDER BY e.received_at DESC, e.eid DESC LIMIT ?"
+    )
+    return [_pending(row) for row in store.cache.rows(sql, (*(before or _BEHIND_ALL), limit))]
 
 
 def unindexed_headers(
@@ -85,7 +86,7 @@ def unindexed_headers(
     And the place where the next chunk begins; None at the end. Case is ASCII's here, and a text that is not ASCII
     always may match: the caller judges. Structures are left out.
     """
-    start = before or (2**62, 0)
+    start = before or _BEHIND_ALL
     scope = f"FROM email e INDEXED BY email_unindexed WHERE e.indexed = 0 AND {_LIVE}"
     scope += " AND (e.received_at, e.eid) < (?, ?)"
     order = "ORDER BY e.received_at DESC, e.eid DESC"

@@ -29,6 +29,17 @@ def current(own: Database) -> str | None:
     return _current[own]
 
 
+def left(own: Database) -> tuple[int, str]:
+    """How many messages are known of the upstreams that the account is not at, and the name of one that has most."""
+    found = own.rows(
+        f"SELECT upstream, count(*) FROM mail_binding WHERE upstream != {HERE} GROUP BY upstream ORDER BY 2 DESC"  # noqa: S608
+    )
+    if not found:
+        return 0, ""
+    number, count = found[0]
+    return count, own.value("SELECT identity FROM mail_upstream WHERE number = ?", (number,)) or ""
+
+
 def rename(own: Database, identity: str) -> None:
     """The current upstream goes by this name as well, and by no other for now."""
     own.write(lambda txn: _make_current(txn, identity, int(txn.value(f"SELECT {HERE}"))))

@@ -7,10 +7,10 @@ import time
 import msgspec
 
 from jmapplug_imap.protocol.errors import ConnectionBroken, ParseError, ProtocolError
-from jmapplug_imap.protocol.fetch import FetchRow, Template, learn
+from jmapplug_imap.protocol.fetch import FetchRow, Template, is_row, learn
 from jmapplug_imap.protocol.lexer import Lexer, Limits, OnLiteral
 from jmapplug_imap.protocol.parser import parse
-from jmapplug_imap.protocol.responses import Response
+from jmapplug_imap.protocol.responses import LOST_ROW, Other, Response
 from jmapplug_imap.protocol.transport import Transport
 
 PROGRESS = 16 * 1024
@@ -43,6 +43,7 @@ class Channel:
         self._read = read
         self._template: Template | None = None
         self._learning = 0
+        self._lenient = False
 
     def send(self, data: bytes, timeout: float) -> None:
         self.transport.send(data, timeout)
@@ -51,14 +52,14 @@ class Channel:
         """Right after the tagged OK of COMPRESS: what follows it is compressed already."""
         self.lexer.feed(self.transport.start_deflate(self.lexer.take_rest()))
 
-    def begin_rows(self, on_literal: OnLiteral | None) -> None:
-        """A FETCH begins: rows alike may be matched in one go."""
+    def begin_rows(self, on_literal: OnLiteral | None, lenient: bool = False) -> None:
+        """A FETCH begins: rows alike may be matched in one go. ``lenient``: one beyond reading is an Other."""
         self.lexer.on_literal = on_literal
-        self._template, self._learning = None, LEARNING
+        self._template, self._learning, self._lenient = None, LEARNING, lenient
 
     def end_rows(self) -> None:
         self.lexer.on_literal = None
-        self._template, self._learning = None, 0
+        self._template, self._learning, self._lenient = None, 0, False
 
     def rows(self) -> list[FetchRow]:
         """The complete rows at the head of the buffer that are like those learned; often empty."""
@@ -93,6 +94,8 @@ class Channel:
         try:
             response = parse(frame)
         except ParseError as error:
+            if self._lenient and is_row(frame.data):
+                return Other(LOST_ROW, frame.data)
             raise ProtocolError(f"an unreadable response: {error}") from error
         if self._learning and type(response) is FetchRow:
             self._learning -= 1

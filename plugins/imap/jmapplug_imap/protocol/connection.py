@@ -9,22 +9,19 @@ after a cut, a BYE, a deadline, nonsense, or an exception in the middle of an an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from jmapplug_imap.protocol import auth
-from jmapplug_imap.protocol.bounds import Bound, count
 from jmapplug_imap.protocol.channel import Channel, Timeouts
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.dialogue import Pending, Result
 from jmapplug_imap.protocol.errors import CommandError, ConnectionBroken, ProtocolError
-from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.fetching import Fetching
 from jmapplug_imap.protocol.idling import Idling
-from jmapplug_imap.protocol.lexer import Limits, OnLiteral
-from jmapplug_imap.protocol.responses import Capability, Code, Enabled, Response, ServerId, Status
+from jmapplug_imap.protocol.lexer import Limits
+from jmapplug_imap.protocol.responses import Capability, Code, Enabled, ServerId, Status
 from jmapplug_imap.protocol.selecting import Selected, selected_from
-from jmapplug_imap.protocol.sets import chunks
 from jmapplug_imap.protocol.transport import Transport, connect
 from jmapplug_imap.protocol.values import text
 
@@ -34,7 +31,7 @@ PLAIN, TLS, STARTTLS = 1, 2, 3
 """The SSL numbers of the management API; 0 is plain too."""
 
 
-class Connection(Idling):
+class Connection(Idling, Fetching):
     """See the module. ``ssl``: 0/1 plain, 2 TLS, 3 STARTTLS; ``ca_file`` replaces the system's roots of trust."""
 
     def __init__(
@@ -56,7 +53,6 @@ class Connection(Idling):
         """time.monotonic() at which the view of the selected mailbox was last known to be that of now."""
         self.authenticated = False
         self.compressed = False
-        self._exists: int | None = None
 
     # --- life
 
@@ -217,7 +213,8 @@ class Connection(Idling):
             extra.append("CONDSTORE")
         self.selected = self.uidvalidity = self._exists = None
         command: Command = ["EXAMINE" if read_only else "SELECT", Mailbox(key), *([extra] if extra else [])]
-        result, *answers = self.pipeline([command, *questions], alike=alike)
+        with self._rows_alike(qresync is not None, lenient=True):
+            result, *answers = self.pipeline([command, *questions], alike=alike)
         if isinstance(result, CommandError):
             raise result
         self.selected, self.viewed_at = key, time.monotonic()
@@ -231,38 +228,6 @@ class Connection(Idling):
         if self.selected is not None and (self.has("UNSELECT") or self.has("IMAP4REV2")):
             self.command("UNSELECT")
             self.selected = self.uidvalidity = None
-
-    def fetch(
-        self,
-        uids: str | Iterable[int],
-        items: Sequence[Part],
-        uid: bool = True,
-        on_literal: OnLiteral | None = None,
-        *,
-        modifiers: Sequence[Part] = (),
-        on_other: Callable[[Response], None] | None = None,
-    ) -> Iterator[FetchRow]:
-        """FETCH, rows as they arrive: ``fetch([1, 2], ["UID", "FLAGS"])``, ``fetch("1:*", […])``. Starts at next().
-
-        ``items`` (and ``modifiers``: ``["CHANGEDSINCE", 5, "VANISHED"]``) go in parentheses. Numbers are cut into sets
-        of 8,000 octets, one command each, the next one sent ahead. With ``uid`` only rows that carry a UID are given.
-        ``on_literal(start)`` may give a binary file for a literal to go to (``start.section``, ``.uid``, ``.size``); a
-        literal past ``limits.memory_literal`` without one is a ProtocolError, as is an answer past its :class:`Bound`.
-        ``on_other`` gets every other untagged response (VANISHED, EXISTS, …). Rows of a NO [EXPUNGEISSUED] count as
-        complete (the rest is gone); any other NO or BAD is raised after the rows. The connection is busy until the last
-        row; giving up earlier breaks it.
-        """
-        words = [uids] if isinstance(uids, str) else list(chunks(uids))
-        extra: list[Part] = [list(modifiers)] if modifiers else []
-        commands: list[Command] = [
-            ["UID FETCH" if uid else "FETCH", word, list(items), *extra] for word in words if word
-        ]
-        sizes = [count(word, self._exists) for word in words if word]
-        return self._fetch(commands, sizes, uid, on_literal, on_other)
-
-    def fetch_all(self, uids: str | Iterable[int], items: Sequence[Part], **options: Any) -> list[FetchRow]:
-        """:meth:`fetch`, read to the end."""
-        return list(self.fetch(uids, items, **options))
 
     # --- the greeting and TLS
 
@@ -302,55 +267,3 @@ class Connection(Idling):
     def _learn_code(self, code: Code | None) -> None:
         if code is not None and code.name == "CAPABILITY":
             self.capabilities = frozenset(text(value).upper() for value in code.values)
-
-    def _fetch(
-        self,
-        commands: list[Command],
-        sizes: list[int],
-        uid: bool,
-        on_literal: OnLiteral | None,
-        on_other: Callable[[Response], None] | None,
-    ) -> Generator[FetchRow, None, None]:
-        if not commands:
-            return
-        with self._exclusive():
-            channel = self._open_channel()
-            channel.begin_rows(on_literal)
-            refusal: CommandError | None = None
-            ahead = self._send(commands[:1], self._deadline(None))
-            for index in range(len(commands)):
-                pending = ahead.pop(0)
-                if index + 1 < len(commands) and refusal is None:
-                    ahead += self._send(commands[index + 1 : index + 2], self._deadline(None))
-                # The time of a command sent ahead begins when the one before it has ended.
-                bound = Bound(channel.lexer, self.limits, sizes[index], self.timeouts.command)
-                yield from self._rows(channel, bound, pending, uid, on_other)
-                outcome = self._outcome(pending)
-                if isinstance(outcome, CommandError) and outcome.code != "expungeissued":
-                    refusal = refusal or outcome
-                if not ahead:
-                    break
-            channel.end_rows()
-            if refusal is not None:
-                raise refusal
-
-    def _rows(
-        self,
-        channel: Channel,
-        bound: Bound,
-        pending: Pending,
-        uid: bool,
-        on_other: Callable[[Response], None] | None,
-    ) -> Generator[FetchRow, None, None]:
-        while pending.status is None:
-            rows = channel.rows()
-            yield from rows
-            response = self._receive(None)
-            bound.spend(len(rows) + 1)
-            if type(response) is FetchRow:
-                if response.uid or not uid:
-                    yield response
-            elif type(response) is Status and response.tag:
-                self._end(response)
-            elif on_other is not None and response is not None:
-                on_other(response)

@@ -140,13 +140,16 @@ class Dialogue:
         return self._ended(self._finish(pending, deadline))
 
     @contextmanager
-    def _rows_alike(self, alike: bool) -> Iterator[None]:
-        """Rows of one shape are matched many at once, as soon as one of the first three is a plain one."""
+    def _rows_alike(self, alike: bool, lenient: bool = False) -> Iterator[None]:
+        """Rows of one shape are matched many at once, as soon as one of the first three is a plain one.
+
+        ``lenient``: one that cannot be read at all is an Other named LOST_ROW.
+        """
         if not alike:
             yield
             return
         channel = self._open_channel()
-        channel.begin_rows(None)
+        channel.begin_rows(None, lenient)
         try:
             yield
         finally:

@@ -269,6 +269,11 @@ def _read_items(frame: Frame, pos: int, found: Found) -> None:
             pos += 1
 
 
+def is_row(data: bytes) -> bool:
+    """Whether a response is a FETCH, readable or not."""
+    return _ROW.match(data) is not None
+
+
 def parse_row(frame: Frame) -> FetchRow:
     """A FETCH frame as a row. A row without a readable end is ``damaged`` if its UID is known, else ParseError."""
     head = _ROW.match(frame.data)

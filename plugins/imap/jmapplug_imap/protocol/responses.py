@@ -150,6 +150,10 @@ class ServerId(msgspec.Struct, frozen=True):
     fields: dict[str, str]
 
 
+LOST_ROW = "FETCH"
+"""The name of an Other that was a row which cannot be read."""
+
+
 class Other(msgspec.Struct, frozen=True):
     """A response that this package does not read: ``name`` in upper case, ``data`` the octets after it."""
 

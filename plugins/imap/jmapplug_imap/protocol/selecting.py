@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from jmapplug_imap.protocol.fetch import FetchRow
-from jmapplug_imap.protocol.responses import Code, Exists, Expunge, Flags, Response, Status, Vanished
+from jmapplug_imap.protocol.responses import LOST_ROW, Code, Exists, Expunge, Flags, Other, Response, Status, Vanished
 from jmapplug_imap.protocol.sets import Ranges
 from jmapplug_imap.protocol.values import innermost, text
 
@@ -15,13 +15,13 @@ from jmapplug_imap.protocol.values import innermost, text
 class Selected(msgspec.Struct, frozen=True):
     """A mailbox as it was selected.
 
-    ``uidvalidity``/``uidnext`` None where the server did not tell. ``highestmodseq`` 0: it keeps none.
+    ``exists``/``uidvalidity``/``uidnext`` None where the server did not tell. ``highestmodseq`` 0: it keeps none.
     ``permanent_flags`` None: not told (RFC 9051 §7.1: then all flags are permanent). ``vanished`` and ``rows``: what
-    QRESYNC said changed; the ranges may name numbers that never existed.
+    QRESYNC said changed; the ranges may name numbers that never existed. ``lost_rows``: so many could not be read.
     """
 
     key: bytes
-    exists: int = 0
+    exists: int | None = None
     uidvalidity: int | None = None
     uidnext: int | None = None
     highestmodseq: int = 0
@@ -31,6 +31,7 @@ class Selected(msgspec.Struct, frozen=True):
     mailbox_id: str | None = None
     vanished: Ranges = ()
     rows: tuple[FetchRow, ...] = ()
+    lost_rows: int = 0
 
 
 def selected_from(key: bytes, untagged: Sequence[Response], code: Code | None, read_only: bool) -> Selected:
@@ -40,14 +41,14 @@ def selected_from(key: bytes, untagged: Sequence[Response], code: Code | None, r
     permanent = codes.get("PERMANENTFLAGS")
     mailbox_id = codes.get("MAILBOXID")
     flags: tuple[str, ...] = ()
-    exists = 0
+    exists: int | None = None
     vanished: list[tuple[int, int]] = []
     rows: list[FetchRow] = []
     for response in mine:
         if type(response) is Exists:
             exists = response.count
         elif type(response) is Expunge:
-            exists = max(0, exists - 1)
+            exists = max(0, (exists or 0) - 1)
         elif type(response) is Flags:
             flags = response.names
         elif type(response) is Vanished:
@@ -66,6 +67,7 @@ def selected_from(key: bytes, untagged: Sequence[Response], code: Code | None, r
         text(innermost(list(mailbox_id.values))) or None if mailbox_id else None,
         tuple(vanished),
         tuple(rows),
+        sum(type(response) is Other and response.name == LOST_ROW for response in mine),
     )
 
 
