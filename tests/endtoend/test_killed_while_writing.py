@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from scene import Scene, View, message
+from scene import POOR, Scene, View, message
 from test_our_writes import boxes, draft, upload
 
 from jmapplug.testing.hiding import Hiding
@@ -66,10 +66,6 @@ WRITES: dict[str, tuple[Write, bool, int]] = {
     "destroy": (_destroy, True, STEP),
 }
 """Name → (the write, whether the message that it is about goes, octets between two deaths)."""
-
-
-POOR = ("MOVE", "UIDPLUS", "MULTIAPPEND", "LITERAL+", "QRESYNC", "CONDSTORE", "NOTIFY")
-"""What a server lacks on which each step is one command more, and no answer tells the new UID."""
 
 
 @pytest.fixture(params=[(), POOR], ids=["whole", "poor"])

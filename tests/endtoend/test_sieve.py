@@ -15,6 +15,7 @@ from unittest.mock import ANY
 import pytest
 
 from jmapplug.testing import smtp_server
+from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, running, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy
@@ -123,3 +124,39 @@ def test_a_vacation_answer_arrives_and_the_change_is_pushed(
     imap = dovecot_sieve.imap(user)
     assert imap.select("Lists")[1] == [b"1"]
     imap.logout()
+
+
+def test_on_cyrus_the_users_rules_stay_in_force_and_are_alone_again(
+    proxy: Proxy, cyrus: Cyrus, account_name: str
+) -> None:
+    """Another ManageSieve server, with a script that another tool made."""
+    user = cyrus.new_user()
+    client = proxy.add(account_name, cyrus, user, sievePort=cyrus.sieve_port, sieveSSL=0)
+    proxy.settled(account_name)
+    client.call("Mailbox/set", create={"m": {"name": "Lists"}})
+    record = {"name": "mine", "blobId": upload(client, SCRIPT)}
+    made = call(client, "SieveScript/set", create={"A": record}, onSuccessActivateScript="#A")["created"]["A"]
+    assert made["isActive"] is True
+
+    def filed(number: int) -> int:
+        with smtplib.LMTP(HOST, cyrus.lmtp_port, local_hostname="localhost") as lmtp:
+            text = f"From: friend@example.com\r\nTo: {user}\r\nSubject: a list {number}\r\n\r\nHi\r\n"
+            lmtp.sendmail("", [user], text.encode())
+        with cyrus.imap(user) as imap:
+            return int(imap.select("Lists")[1][0])
+
+    assert filed(1) == 1
+    values = {
+        "isEnabled": True,
+        "textBody": "Away ✓",
+        "fromDate": "2026-01-01T00:00:00Z",
+        "toDate": "2036-01-01T00:00:00Z",
+    }
+    assert call(client, "VacationResponse/set", update={"singleton": values})["updated"] == {"singleton": None}
+    (found,) = call(client, "VacationResponse/get", ids=["singleton"])["list"]
+    assert {name: found[name] for name in values} == values
+    assert filed(2) == 2
+    (script,) = call(client, "SieveScript/get", ids=[made["id"]])["list"]
+    assert script["isActive"] is True and script["blobId"] == made["blobId"]
+    call(client, "VacationResponse/set", update={"singleton": {"isEnabled": False}})
+    assert filed(3) == 3
