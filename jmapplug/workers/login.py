@@ -140,11 +140,7 @@ class Login:
         """One method in another account's worker. Raises MethodError: what it answers, or that nobody answers."""
         call = Invocation(name, {"accountId": account_id, **args}, "0")
         body = runs.encode_body(runs.Run(account_id, 0, (call,)), using, {})
-        try:
-            _, told = self._client.call(account_id, "jmap", {"run": True}, body, PATIENCE, retry=name.endswith("/get"))
-        except WorkerUnavailable as error:
-            kind = "serverPartialFail" if error.sent_upstream else "serverUnavailable"
-            raise MethodError(kind, "the other account's worker is not available; try again") from error
+        _, told = self._call(account_id, "jmap", {"run": True}, body, retry=name.endswith("/get"))
         (answer,) = runs.decode_answer(told).method_responses
         reply: Reply = msgspec.json.decode(answer.args)
         if answer.name == "error":
@@ -152,10 +148,13 @@ class Login:
         return reply
 
     def bring(self, account_id: str, blob_id: str, store: Store) -> str | None:
-        """A blob of another account as an upload in ``store``; its id there, None where there is no such blob."""
+        """A blob of another account as an upload in ``store``; its id there, None where there is no such blob.
+
+        Raises MethodError, UpstreamError, StorageError.
+        """
         for _ in range(2):
             try:
-                found, _ = self._client.call(account_id, "blob", {"blob_id": blob_id}, retry=True)
+                found, _ = self._call(account_id, "blob", {"blob_id": blob_id}, retry=True)
             except NotFound:
                 return None
             copy = partial(_copy, Path(found["path"]))
@@ -164,6 +163,15 @@ class Login:
             except FileNotFoundError:
                 continue  # evicted between the answer and here: asking again brings it back
         return None
+
+    def _call(
+        self, account_id: str, command: str, header: dict[str, Any], body: bytes = b"", *, retry: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        try:
+            return self._client.call(account_id, command, header, body, PATIENCE, retry=retry)
+        except WorkerUnavailable as error:
+            kind = "serverPartialFail" if error.sent_upstream and not retry else "serverUnavailable"
+            raise MethodError(kind, "The other account's worker is not available; try again.") from error
 
 
 def _copy(source: Path, target: Path) -> None:
