@@ -310,6 +310,42 @@ def test_a_message_that_vanished_meanwhile_is_not_found(dove: Scene) -> None:
     assert set(dove.agree().by_subject()) == {"two"}
 
 
+def test_a_folder_that_another_client_just_removed_takes_nothing_away(scene: Scene) -> None:
+    scene.create("Away")
+    scene.append("Inbox", message("one"))
+    view = scene.begin()
+    one, inbox, away = view.by_subject()["one"], view.paths()["Inbox",], view.paths()["Away",]
+    blob = upload(scene, message("two"))
+    scene.do("SELECT", "INBOX")
+    scene.do("DELETE", scene.name("Away"))
+    for patch in ({"mailboxIds": {away: True}}, {f"mailboxIds/{away}": True}):
+        error = set_(scene, update={one: {**patch, "keywords/$seen": True}})["notUpdated"][one]
+        assert error["type"] in ("notFound", "invalidProperties", "serverFail"), error
+    error = scene.jmap.call("Email/import", emails={"i": {"blobId": blob, "mailboxIds": {away: True, inbox: True}}})
+    assert list(error["notCreated"]) == ["i"]
+    assert list(set_(scene, create={"d": draft(away)})["notCreated"]) == ["d"]
+    view = scene.agree()
+    assert {email["subject"]: email["mailboxIds"] for email in view.emails.values()} == {"one": {inbox: True}}
+    assert view.emails[one]["keywords"] == {}
+
+
+def test_what_another_client_marked_as_deleted_is_never_expunged_by_us(make: Any) -> None:
+    """mail-rules 32: without UIDPLUS ours stay marked, too, until nothing foreign is there."""
+    scene: Scene = make("poor")
+    scene.append("Inbox", *(message(f"m{at}") for at in range(4)))
+    view = scene.begin()
+    foreign, *_ = scene.uids("Inbox")
+    scene.flag("Inbox", foreign, "\\Deleted")
+    scene.agree()
+    done(set_(scene, destroy=[view.by_subject()["m1"]]))
+    done(set_(scene, update={view.by_subject()["m2"]: {"mailboxIds": boxes(view, "Archive")}}))
+    view = scene.agree()
+    assert set(view.by_subject()) == {"m2", "m3"}
+    assert len(scene.uids("Inbox")) == 4 and len(scene.uids("Inbox", "DELETED")) == 3
+    scene.flag("Inbox", foreign, "\\Deleted", on=False)
+    assert set(scene.agree().by_subject()) == {"m0", "m2", "m3"}
+
+
 def test_a_folder_made_anew_under_us_is_never_written_to(dove: Scene) -> None:
     """Wish 13: UIDVALIDITY changed since; no STORE on a wrong UID."""
     dove.create("Box")
