@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,17 @@ def test_keywords_are_set_removed_and_replaced(scene: Scene) -> None:
     view = steady(scene)
     assert view.emails[one]["keywords"] == {"$draft": True}
     assert view.emails[two]["keywords"] == {"$answered": True}
+
+
+def test_keywords_by_value_replace_what_another_client_has_just_set(scene: Scene) -> None:
+    """mail-rules 29."""
+    scene.append("Inbox", message("one"))
+    one = scene.begin().by_subject()["one"]
+    (uid,) = scene.uids("Inbox")
+    scene.flag("Inbox", uid, "\\Flagged", "\\Answered")
+    done(set_(scene, update={one: {"keywords": {"$seen": True, "$answered": True}}}))
+    assert steady(scene).emails[one]["keywords"] == {"$seen": True, "$answered": True}
+    assert [len(scene.uids("Inbox", flag)) for flag in ("SEEN", "ANSWERED", "FLAGGED")] == [1, 1, 0]
 
 
 def test_an_answer_is_visible_to_the_next_call_of_the_same_request(scene: Scene) -> None:
@@ -269,6 +281,28 @@ def test_imports_have_their_date_flags_and_octets(scene: Scene) -> None:
     body = scene.jmap.send("GET", f"/raw/{scene.account}/{created['i7']['blobId']}/x?type=message/rfc822").body
     assert body.replace(b"\r\n", b"\n") == raws[7].replace(b"\r\n", b"\n")
     assert scene.kind == "pymap" or body == raws[7]
+
+
+def test_a_large_message_is_streamed_on_its_way_up(dove: Scene) -> None:
+    """30 MB, as an import and as an attachment: neither is ever whole in the worker's memory."""
+    view = dove.begin()
+    body = b"x" * 998 + b"\r\n"
+    blob = upload(dove, message("large") + body * 30_000)
+    pid = dove.proxy.worker_pid(dove.account)
+    before = _memory(pid, "VmRSS")
+    record = {"blobId": blob, "mailboxIds": boxes(view, "Inbox")}
+    done(dove.jmap.call("Email/import", emails={"i": record}))
+    file = {"blobId": blob, "type": "application/octet-stream", "disposition": "attachment"}
+    made = done(set_(dove, create={"d": draft(view.paths()["Inbox",], attachments=[file])}))["created"]["d"]
+    assert made["size"] > 40_000_000
+    assert _memory(pid, "VmHWM") - before < 15_000
+    assert len(dove.sync().emails) == 2
+
+
+def _memory(pid: int, name: str) -> int:
+    """KB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def test_the_same_message_imported_twice_is_two_emails_or_exists_already_and_stays_so(copying: Scene) -> None:
