@@ -14,7 +14,7 @@ from jmapplug.testing.hiding import Hiding
 from jmapplug.testing.ports import running, wait_until
 from jmapplug.testing.proxy import Proxy
 
-STEP = 61
+STEP = 89
 KEPT = {"$seen": True, "$flagged": True, "x": True}
 
 

@@ -23,7 +23,7 @@ from jmapplug.testing.relay import Relay
 
 STEP = 31
 """Octets between two deaths; no command is shorter."""
-LONG = 89
+LONG = 127
 """The same where most octets are a message's."""
 
 Write = Callable[[Scene, str, str], tuple[str, dict[str, Any]]]

@@ -19,6 +19,7 @@ from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, running, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy
+from jmapplug.testing.pymap_server import Pymap
 from jmapplug.testing.smtp_server import SmtpServer
 
 SIEVE = "urn:ietf:params:jmap:sieve"
@@ -83,6 +84,20 @@ def test_an_account_without_managesieve_has_neither(
     for name in ("SieveScript/get", "VacationResponse/get"):
         ((kind, answer, _),) = client.request((name, {}), using=(CORE, SIEVE, VACATION))
         assert (kind, answer["type"]) == ("error", "accountNotSupportedByMethod")
+
+
+def test_a_server_with_nothing_but_imap_offers_nothing_but_mail(
+    proxy: Proxy, pymap_server: Pymap, account_name: str
+) -> None:
+    """No Sieve, no SMTP, no quotas."""
+    client = proxy.add(account_name, pymap_server, pymap_server.new_user(), sievePort=0)
+    proxy.settled(account_name)
+    offered = client.send("GET", "/session").json["accounts"][account_name]["accountCapabilities"]
+    assert set(offered) == {"urn:ietf:params:jmap:mail", "urn:ietf:params:jmap:blob"}
+    for name in ("SieveScript/set", "VacationResponse/set", "Identity/get", "EmailSubmission/set", "Quota/get"):
+        using = ("submission", "sieve", "vacationresponse", "quota", "mail", "core")
+        ((kind, answer, _),) = client.request((name, {}), using=tuple(f"urn:ietf:params:jmap:{one}" for one in using))
+        assert (kind, answer["type"]) == ("error", "accountNotSupportedByMethod"), name
 
 
 def test_a_script_is_uploaded_made_activated_and_downloaded(client: Client) -> None:

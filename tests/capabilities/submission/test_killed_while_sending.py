@@ -22,7 +22,7 @@ from jmapplug.testing.proxy import Proxy
 from jmapplug.testing.relay import Relay
 from jmapplug.testing.smtp_server import SmtpServer
 
-STEP = 97
+STEP = 131
 """Octets between two deaths."""
 
 
