@@ -367,11 +367,14 @@ class Pass(PassRows):
         self._load_rows()
 
     def _hold_back(self) -> None:
-        """Where a write of ours met this pass, the next one begins at the old point; of a new folder with all flags."""
+        """Where a write of ours met this pass, the next one begins at the old point.
+
+        A first listing is not done again: all of the folder's flags are due then.
+        """
         for mid in self._writes.met(self._marks) & self._points.keys():
             point, _ = self._points.pop(mid)
             if mid in self._first:
-                self._points[mid] = msgspec.structs.replace(point, highestmodseq=0), None
+                self._points[mid] = point, 0
 
     def _move_points(self) -> None:
         if not self._points:

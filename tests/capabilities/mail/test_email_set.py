@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 import pytest
 from gevent.event import Event
 from sync_rig import Rig
@@ -581,8 +582,15 @@ def test_a_pass_that_read_before_our_write_does_not_undo_it(rig: Rig) -> None:
 
 @pytest.mark.parametrize("when", ["read while we write", "applied before our answer"])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "first listing"])
-def test_what_others_do_between_our_command_and_its_answer_is_not_lost(rig: Rig, when: str, known: bool) -> None:
+@pytest.mark.parametrize("condstore", [True, False], ids=["CONDSTORE", "no CONDSTORE"])
+def test_what_others_do_between_our_command_and_its_answer_is_not_lost(
+    tmp_path: Path, when: str, known: bool, condstore: bool
+) -> None:
     """The answer to our STORE is older than theirs, and comes in after a pass has read theirs."""
+    features = msgspec.structs.replace(FULL, condstore=condstore, qresync=condstore)
+    rig = Rig(tmp_path, MemoryServer(features), full_flags=False)
+    for role in ("drafts", "sent", "trash"):
+        rig.server.create(role.capitalize().encode(), role=role)
     flagged, gone = (rig.deliver(subject) for subject in ("Flagged", "Gone"))
     rig.sync()
     if not known:
@@ -621,6 +629,7 @@ def test_what_others_do_between_our_command_and_its_answer_is_not_lost(rig: Rig,
         "Flagged": {"$seen": True, "$flagged": True}
     }
     settled(rig)
+    rig.close()
 
 
 def test_two_writers_of_one_email_both_get_their_way(rig: Rig) -> None:
