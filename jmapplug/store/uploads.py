@@ -71,6 +71,13 @@ def expired(store: Store, now: float, limit: int) -> list[str]:
     return [id_ for (id_,) in store.own.rows(sql, (int(now), limit))]
 
 
+def discard(store: Store, ids: list[str]) -> None:
+    """Uploads that nobody needs any more go, their files first."""
+    for id_ in ids:
+        store.blobs.upload_path(id_).unlink(missing_ok=True)
+    forget(store, ids)
+
+
 def forget(store: Store, ids: list[str]) -> None:
     """Remove these rows (their files first)."""
     store.own.write(

@@ -232,12 +232,13 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(slots=True)
 class SmtpServer:
-    """A running server; :func:`start` makes one."""
+    """A running server; :func:`start` makes one. ``before``: of accounts whose server relays to it."""
 
     port: int
     outbox: Path
     process: subprocess.Popen[bytes]
     host: str = HOST
+    before: dict[str, Any] | None = None
 
     @property
     def taken(self) -> list[Taken]:
@@ -249,22 +250,24 @@ class SmtpServer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of an account that sends through this server, in clear."""
-        return {"smtpHost": self.host, "smtpPort": self.port, "smtpSSL": 0}
+        """The settings of an account that sends through this server, in clear, or through the one before it."""
+        return self.before or {"smtpHost": self.host, "smtpPort": self.port, "smtpSSL": 0}
 
     def stop(self) -> None:
         stop(self.process)
 
 
-def start(outbox: Path | None = None, *arguments: str, port: int | None = None) -> SmtpServer:
-    """Start a server as a child process; ``arguments`` as on the command line."""
+def start(
+    outbox: Path | None = None, *arguments: str, port: int | None = None, before: dict[str, Any] | None = None
+) -> SmtpServer:
+    """Start a server as a child process; ``arguments`` as on the command line, ``before`` as in :class:`SmtpServer`."""
     folder = outbox or Path(tempfile.mkdtemp(prefix="jpo-"))
     folder.mkdir(exist_ok=True)
     number = port or free_ports(1)[0]
     command = [sys.executable, "-m", "jmapplug.testing.smtp_server", "--port", str(number), "--outbox", str(folder)]
     log = open(folder / "log", "ab")  # noqa: SIM115 - the child keeps it
     process = subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    server = SmtpServer(number, folder, process)
+    server = SmtpServer(number, folder, process, before=before)
     if "--tls" not in arguments:
         wait_until(lambda: greets(number), "the SMTP server greets")
     else:

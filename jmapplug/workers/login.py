@@ -1,13 +1,18 @@
 """What belongs to a login and not to its account alone: the pool's other accounts, and credentials that come and go.
 
+What is copied from another account is asked of that account's worker; its blobs are files that are copied here.
+
 An account's worker speaks for the whole login where it pushes (RFC 8620 §7.1: "each of the accounts to which the user
 has access"). ``__accounts__`` says who belongs to it; the other accounts' workers tell of their changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -15,11 +20,20 @@ import msgspec
 from gevent.event import Event
 
 from jmapplug.errors import JmapplugError
+from jmapplug.jmap import runs
+from jmapplug.jmap.errors import MethodError
+from jmapplug.jmap.methods import Args, Reply
+from jmapplug.jmap.request import Invocation
+from jmapplug.store import uploads
+from jmapplug.store.account import Store
 from jmapplug.workers import paths
 from jmapplug.workers.client import WorkerClient
+from jmapplug.workers.errors import NotFound, WorkerUnavailable
 from jmapplug.workers.feeds import States, Subscription
 
 TIMEOUT = 20.0
+PATIENCE = 100.0
+"""Seconds for a method in another account's worker."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -114,3 +128,51 @@ class Login:
             while len(self.states()) < len(self._others):
                 self._news.wait()
                 self._news.clear()
+
+    # --- what is copied from the other accounts (RFC 8620 §5.4, §6.3)
+
+    def check_source(self, account_id: str) -> None:
+        """Raises MethodError fromAccountNotFound for what is none of the login's accounts."""
+        if account_id not in self.standing().accounts:
+            raise MethodError("fromAccountNotFound")
+
+    def ask(self, account_id: str, name: str, args: Args, using: Collection[str]) -> Reply:
+        """One method in another account's worker. Raises MethodError: what it answers, or that nobody answers."""
+        call = Invocation(name, {"accountId": account_id, **args}, "0")
+        body = runs.encode_body(runs.Run(account_id, 0, (call,)), using, {})
+        _, told = self._call(account_id, "jmap", {"run": True}, body, retry=name.endswith("/get"))
+        (answer,) = runs.decode_answer(told).method_responses
+        reply: Reply = msgspec.json.decode(answer.args)
+        if answer.name == "error":
+            raise MethodError(str(reply.pop("type")), reply.pop("description", None), **reply)
+        return reply
+
+    def bring(self, account_id: str, blob_id: str, store: Store) -> str | None:
+        """A blob of another account as an upload in ``store``; its id there, None where there is no such blob.
+
+        Raises MethodError, UpstreamError, StorageError.
+        """
+        for _ in range(2):
+            try:
+                found, _ = self._call(account_id, "blob", {"blob_id": blob_id}, retry=True)
+            except NotFound:
+                return None
+            copy = partial(_copy, Path(found["path"]))
+            try:
+                return uploads.make(store, found["type"], copy, time.time()).id
+            except FileNotFoundError:
+                continue  # evicted between the answer and here: asking again brings it back
+        return None
+
+    def _call(
+        self, account_id: str, command: str, header: dict[str, Any], body: bytes = b"", *, retry: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        try:
+            return self._client.call(account_id, command, header, body, PATIENCE, retry=retry)
+        except WorkerUnavailable as error:
+            kind = "serverPartialFail" if error.sent_upstream and not retry else "serverUnavailable"
+            raise MethodError(kind, "The other account's worker is not available; try again.") from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    gevent.get_hub().threadpool.apply(shutil.copyfile, (source, target))

@@ -10,14 +10,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gmail_scene import GmailScene
-from scene import Scene
+from scene import POOR, Scene
 
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.gmail_server import Gmail
+from jmapplug.testing.hiding import Hiding
 from jmapplug.testing.proxy import Proxy
 
-FIXTURES = {"dovecot": "dovecot", "courier": "dovecot_maildir", "pymap": "pymap_server"}
-"""Kind of server → the fixture that runs it."""
+SERVERS = ("dovecot", "courier", "pymap")
+FIXTURES = {"courier": "dovecot_maildir", "pymap": "pymap_server", "poor": "dovecot"}
+"""Kind of server → the fixture that runs it, where its name is another one; "poor": a Dovecot that lacks ``POOR``."""
 
 Make = Callable[..., Scene]
 
@@ -26,18 +28,22 @@ Make = Callable[..., Scene]
 def make(proxy: Proxy, account_name: str, request: pytest.FixtureRequest) -> Iterator[Make]:
     """A new user on a kind of server, and the account when :meth:`Scene.begin` is called."""
     scenes: list[Scene] = []
+    relays: list[Hiding] = []
 
     def made(kind: str, user: str = "") -> Scene:
-        server = request.getfixturevalue(FIXTURES[kind])
+        server = request.getfixturevalue(FIXTURES.get(kind, kind))
         scenes.append(Scene(proxy, server, f"{account_name}s{len(scenes)}", kind, user))
+        if kind == "poor":
+            relays.append(Hiding(server.port, POOR))
+            scenes[-1].settings["imapPort"] = relays[-1].port
         return scenes[-1]
 
     yield made
-    for scene in scenes:
-        scene.close()
+    for each in (*scenes, *relays):
+        each.close()
 
 
-@pytest.fixture(params=list(FIXTURES))
+@pytest.fixture(params=SERVERS)
 def scene(make: Make, request: pytest.FixtureRequest) -> Scene:
     """The same story on every kind of server."""
     return make(request.param)

@@ -16,7 +16,9 @@ from tests.invariants.checker import Checker
 from tests.invariants.jmap_view import NEWEST, View, contradictions, look
 from tests.invariants.upstream import Path, Upstream, quoted, utf7
 
-__all__ = ["NEWEST", "Scene", "View", "message"]
+__all__ = ["NEWEST", "POOR", "Scene", "View", "message"]
+POOR = ("MOVE", "UIDPLUS", "MULTIAPPEND", "LITERAL+", "QRESYNC", "CONDSTORE", "NOTIFY")
+"""What a server lacks on which each step is one command more, and no answer tells the new UID."""
 Where = str | Path
 """A folder: its path, or the name of one at the top."""
 
@@ -38,13 +40,17 @@ def message(subject: str, *extra: str, body: str = "Some text.", ident: str | No
 
 
 class Scene:
-    """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP."""
+    """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP.
+
+    ``settings``: more of the account's, from :meth:`begin` on.
+    """
 
     def __init__(self, proxy: Proxy, server: ImapServer, account: str, kind: str, user: str = "") -> None:
         self.proxy, self.server, self.account, self.kind = proxy, server, account, kind
         self.user = user or server.new_user()
         self.imap = server.imap(self.user)
         self.client: Client | None = None
+        self.settings: dict[str, Any] = {}
         self.prefix = "INBOX." if kind == "courier" else ""
         self.separator = "." if kind == "courier" else "/"
 
@@ -60,7 +66,7 @@ class Scene:
 
     def begin(self, **more: Any) -> View:
         """Add the account to the proxy, wait for its first sync."""
-        self.client = self.proxy.add(self.account, self.server, self.user, **more)
+        self.client = self.proxy.add(self.account, self.server, self.user, **{**self.settings, **more})
         self.proxy.settled(self.account)
         return self.agree()
 

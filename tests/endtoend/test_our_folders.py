@@ -7,6 +7,19 @@ from typing import Any
 import pytest
 from scene import Scene, message
 
+
+@pytest.fixture(params=["dovecot", "poor", "courier", "cyrus", "pymap"])
+def scene(make: Any, request: pytest.FixtureRequest) -> Scene:
+    made: Scene = make(request.param)
+    return made
+
+
+@pytest.fixture(params=["dovecot", "poor", "courier", "cyrus"])
+def copying(make: Any, request: pytest.FixtureRequest) -> Scene:
+    made: Scene = make(request.param)
+    return made
+
+
 NAMES = ("R&D", 'say "hi"', "back\\slash", "Grüße", "日本語", "party 🎉", "(brackets) {5}", "in the middle  two blanks")
 
 
@@ -73,7 +86,8 @@ def test_odd_names_are_created_as_given_and_the_delimiter_never(scene: Scene) ->
     reply = change(scene, create=given)
     made = {given[key]["name"] for key in reply["created"] or ()}
     assert {(name,) for name in made} <= set(scene.look().paths())
-    assert len(made) >= 6, reply["notCreated"]
+    # Cyrus refuses quotes, backslashes and braces in a name.
+    assert len(made) >= (5 if scene.kind == "cyrus" else 6), reply["notCreated"]
     error = change(scene, create={"x": {"name": f"a{scene.separator}b"}})["notCreated"]["x"]
     assert (error["type"], error["properties"]) == ("invalidProperties", ["name"])
 

@@ -15,9 +15,11 @@ from unittest.mock import ANY
 import pytest
 
 from jmapplug.testing import smtp_server
+from jmapplug.testing.cyrus import Cyrus
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, running, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy
+from jmapplug.testing.pymap_server import Pymap
 from jmapplug.testing.smtp_server import SmtpServer
 
 SIEVE = "urn:ietf:params:jmap:sieve"
@@ -84,6 +86,20 @@ def test_an_account_without_managesieve_has_neither(
         assert (kind, answer["type"]) == ("error", "accountNotSupportedByMethod")
 
 
+def test_a_server_with_nothing_but_imap_offers_nothing_but_mail(
+    proxy: Proxy, pymap_server: Pymap, account_name: str
+) -> None:
+    """No Sieve, no SMTP, no quotas."""
+    client = proxy.add(account_name, pymap_server, pymap_server.new_user(), sievePort=0)
+    proxy.settled(account_name)
+    offered = client.send("GET", "/session").json["accounts"][account_name]["accountCapabilities"]
+    assert set(offered) == {"urn:ietf:params:jmap:mail", "urn:ietf:params:jmap:blob"}
+    for name in ("SieveScript/set", "VacationResponse/set", "Identity/get", "EmailSubmission/set", "Quota/get"):
+        using = ("submission", "sieve", "vacationresponse", "quota", "mail", "core")
+        ((kind, answer, _),) = client.request((name, {}), using=tuple(f"urn:ietf:params:jmap:{one}" for one in using))
+        assert (kind, answer["type"]) == ("error", "accountNotSupportedByMethod"), name
+
+
 def test_a_script_is_uploaded_made_activated_and_downloaded(client: Client) -> None:
     record = {"name": "mine", "blobId": upload(client, SCRIPT)}
     reply = call(client, "SieveScript/set", create={"A": record}, onSuccessActivateScript="#A")
@@ -122,4 +138,45 @@ def test_a_vacation_answer_arrives_and_the_change_is_pushed(
     assert b"Away." in answer.content and b"Auto-Submitted: auto-replied" in answer.content
     imap = dovecot_sieve.imap(user)
     assert imap.select("Lists")[1] == [b"1"]
+    imap.logout()
+
+
+def test_on_cyrus_the_users_rules_stay_in_force_beside_the_response(
+    proxy: Proxy, cyrus: Cyrus, account_name: str
+) -> None:
+    """Another ManageSieve server, with a script that another tool made."""
+    user = cyrus.new_user()
+    client = proxy.add(account_name, cyrus, user, sievePort=cyrus.sieve_port, sieveSSL=0)
+    proxy.settled(account_name)
+    client.call("Mailbox/set", create={"m": {"name": "Lists"}})
+    record = {"name": "mine", "blobId": upload(client, SCRIPT)}
+    made = call(client, "SieveScript/set", create={"A": record}, onSuccessActivateScript="#A")["created"]["A"]
+    assert made["isActive"] is True
+
+    def filed(number: int) -> int:
+        with smtplib.LMTP(HOST, cyrus.lmtp_port, local_hostname="localhost") as lmtp:
+            text = f"From: friend@example.com\r\nTo: {user}\r\nSubject: a list {number}\r\n\r\nHi\r\n"
+            lmtp.sendmail("", [user], text.encode())
+        return int(imap.select("Lists")[1][0])
+
+    def mine() -> tuple[bool, str]:
+        (script,) = call(client, "SieveScript/get", ids=[made["id"]])["list"]
+        return script["isActive"], script["blobId"]
+
+    imap = cyrus.imap(user)
+    assert filed(1) == 1
+    values = {
+        "isEnabled": True,
+        "textBody": "Away ✓",
+        "fromDate": "2026-01-01T00:00:00Z",
+        "toDate": "2036-01-01T00:00:00Z",
+    }
+    assert call(client, "VacationResponse/set", update={"singleton": values})["updated"] == {"singleton": None}
+    (found,) = call(client, "VacationResponse/get", ids=["singleton"])["list"]
+    assert {name: found[name] for name in values} == values
+    assert filed(2) == 2
+    assert mine() == (True, made["blobId"])
+    call(client, "VacationResponse/set", update={"singleton": {"isEnabled": False}})
+    assert call(client, "VacationResponse/get", ids=["singleton"])["list"][0]["isEnabled"] is False
+    assert mine() == (True, made["blobId"])
     imap.logout()

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
+import uuid
+from pathlib import Path
+
 import pytest
 
+from jmapplug.errors import MethodError
+from jmapplug.store import uploads
+from jmapplug.store.account import Store
 from jmapplug.workers.errors import NotFound, WorkerUnavailable
 from jmapplug.workers.login import Login
+
+URN = "urn:test:house"
 
 
 @pytest.fixture
@@ -112,3 +121,39 @@ def test_without_a_registry_nobody_can_tell(house, login, monkeypatch):
         login.standing()
     login.follow(lambda: None)
     assert login.states() == {}
+
+
+def test_methods_of_the_pools_other_accounts_are_asked_in_their_workers(house, client, login):
+    login.check_source("bob")
+    for stranger in ("carol", "nobody"):
+        with pytest.raises(MethodError) as caught:
+            login.check_source(stranger)
+        assert caught.value.type == "fromAccountNotFound"
+    assert login.ask("bob", "House/about", {}, [URN])["pid"] == house.children(client)["bob"]["pid"]
+    for name, using, type_ in (
+        ("House/nothing", [URN], "unknownMethod"),
+        ("House/about", [], "unknownMethod"),
+        ("House/die", [URN], "serverPartialFail"),
+    ):
+        with pytest.raises(MethodError) as caught:
+            login.ask("bob", name, {}, using)
+        assert caught.value.type == type_
+
+
+def test_blobs_of_the_pools_other_accounts_are_copied(client, login, tmp_path):
+    folder = Path(client.call("bob", "upload_path", retry=True)[0]["path"])
+    blob_id = f"f-{uuid.uuid4()}"
+    (folder / blob_id).write_bytes(b"words")
+    header = {"id": blob_id, "path": str(folder / blob_id), "type": "text/x-words", "size": 5}
+    client.call("bob", "upload", header)
+    store = Store(tmp_path / "here")
+    made = uploads.find(store, login.bring("bob", blob_id, store), time.time())
+    assert (made.type, made.size) == ("text/x-words", 5)
+    assert store.blobs.upload_path(made.id).read_bytes() == b"words"
+    assert login.bring("bob", f"f-{uuid.uuid4()}", store) is None
+    # Its file is gone, evicted again and again: as unknown as any other.
+    (folder / blob_id).unlink()
+    assert login.bring("bob", blob_id, store) is None
+    uploads.discard(store, [made.id])
+    assert uploads.find(store, made.id, time.time()) is None and not store.blobs.upload_path(made.id).exists()
+    store.close()

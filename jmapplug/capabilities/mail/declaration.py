@@ -8,8 +8,9 @@ from typing import Any
 
 from jmapplug.capabilities.mail import blobs, email_query, mailbox, snippet, thread
 from jmapplug.capabilities.mail.email_changes import email_changes
+from jmapplug.capabilities.mail.email_copy import email_copy
 from jmapplug.capabilities.mail.email_get import email_get
-from jmapplug.capabilities.mail.email_import import email_copy, email_import
+from jmapplug.capabilities.mail.email_import import email_import
 from jmapplug.capabilities.mail.email_parse import email_parse
 from jmapplug.capabilities.mail.email_set import email_set
 from jmapplug.capabilities.mail.index import index_slice

@@ -1,4 +1,4 @@
-"""Email/import and Email/copy (RFC 8621 §4.7, §4.8)."""
+"""Email/import (RFC 8621 §4.8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jmapplug.capabilities.mail.new_email import Draft
 from jmapplug.capabilities.mail.write_session import WriteSession, catch_up
 from jmapplug.jmap import sets
 from jmapplug.jmap.checks import is_id
-from jmapplug.jmap.errors import MethodError, SetError, invalid_arguments
+from jmapplug.jmap.errors import SetError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Outcome
 from jmapplug.mime.dates import timestamp
@@ -123,13 +123,3 @@ def _has_bare_ends(path: Path) -> bool:
             if not text.count(b"\r\n") == text.count(b"\n") == text.count(b"\r"):
                 return True
     return bool(held)
-
-
-def email_copy(call: Call, args: Args) -> Reply:
-    """Email/copy, RFC 8620 §5.4: never within an account; other accounts come with pools."""
-    source = args.get("fromAccountId")
-    if not isinstance(source, str) or not isinstance(args.get("create"), dict):
-        raise invalid_arguments("fromAccountId and create are needed", "fromAccountId", "create")
-    if source == call.account_id:
-        raise invalid_arguments("A copy to the same account is an Email/set of mailboxIds", "fromAccountId")
-    raise MethodError("fromAccountNotFound", "There is no such account to copy from.")

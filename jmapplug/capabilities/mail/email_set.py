@@ -24,6 +24,8 @@ from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Outcome, SetRequest
 
 ROUNDS = 3
+UPSTREAM = frozenset({"serverFail", "overQuota", "rateLimit"})
+"""Why a creation fails that had nothing wrong about it."""
 
 
 class Wish(NamedTuple):
@@ -85,6 +87,7 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
             outcome.not_updated[id_] = error
     for id_ in doomed:
         try:
+            _check_made(outcome)
             plans[id_] = _destroy(session, known, id_)
         except SetError as error:
             outcome.not_destroyed[id_] = error
@@ -184,6 +187,16 @@ def _check_repeated(call: Call, id_: str, repeated: Mapping[str, Any]) -> None:
     wrong = [name for name, value in repeated.items() if not now or name not in now[0] or now[0][name] != value]
     if wrong:
         raise SetError("invalidProperties", "These properties of an Email never change.", sorted(wrong))
+
+
+def _check_made(outcome: Outcome) -> None:
+    """A draft is replaced by a creation and a destruction in one call: the old one stays where the new one is not.
+
+    Raises SetError.
+    """
+    if any(error.type in UPSTREAM for error in outcome.not_created.values()):
+        text = "Not destroyed, because a message of the same call could not be put on the mail server; try again."
+        raise SetError("serverFail", text)
 
 
 def _destroy(session: WriteSession, known: Mapping[str, Standing], id_: str) -> Plan:

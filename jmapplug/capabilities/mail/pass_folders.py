@@ -71,7 +71,7 @@ class PassFolders:
 
     def _changes(self, row: Row, since: SyncPoint | None) -> Changes:
         """One complete pass over a folder since ``since``. Raises UpstreamError, Moved."""
-        self._marks[row.mid] = self._writes.mark()
+        self._marks.setdefault(row.mid, self._writes.mark())
         return self._steadily(
             row, lambda: self.source.changes(row.key, since, lambda: sql.known_uids(self.store, row.mid))
         )

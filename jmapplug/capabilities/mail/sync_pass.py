@@ -360,8 +360,24 @@ class Pass(PassRows):
 
     def _finish(self) -> None:
         """Only now do the sync points move (mail-rules 18)."""
+        # A write that is under way comes to its end first: what it was answered may be older than what we read.
+        with self._writes.lock:
+            self._hold_back()
+            self._move_points()
+        self._load_rows()
+
+    def _hold_back(self) -> None:
+        """Where a write of ours met this pass, the next one begins at the old point.
+
+        A first listing is not done again: all of the folder's flags are due then.
+        """
+        for mid in self._writes.met(self._marks) & self._points.keys():
+            point, _ = self._points.pop(mid)
+            if mid in self._first:
+                self._points[mid] = point, 0
+
+    def _move_points(self) -> None:
         if not self._points:
-            self._load_rows()
             return
         points = [(point.uidvalidity, point.uidnext, mid) for mid, (point, _) in self._points.items()]
         boxes_sql.save_points(self.store, points)
@@ -371,4 +387,3 @@ class Pass(PassRows):
                 boxes_sql.set_point(change.txn, mid, point, at)
 
         self.store.commit(work, announce=False)
-        self._load_rows()

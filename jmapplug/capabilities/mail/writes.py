@@ -6,14 +6,15 @@ Email a copy is, and where it takes copies away. It is never held while SMTP tal
 *tree*: held while folders are made, renamed or deleted, upstream and here, and while a listing is read and applied: no
 pass ever applies a listing that is older than such a write. Taken inside *lock*, never the other way round.
 
-*registry*: a pass reads a folder, then applies what it read. What we wrote to a copy in between is newer than that: the
-pass leaves such copies alone and the next one, which begins at the old sync point, sees them again.
+*registry*: a pass reads a folder, then applies what it read. What we wrote to a copy in between is mostly newer than
+that: the pass leaves such copies alone. But the answer to our command may be older, and may even come in after the pass
+has applied what others did since: where a write and a pass met, the sync point stays, and the next pass judges.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -79,6 +80,10 @@ class Writes:
         if not self._touched:
             return set()
         return {uid for uid in uids if self._touched.get((mid, uid), 0) > mark}
+
+    def met(self, marks: Mapping[int, int]) -> set[int]:
+        """The folders of ``marks`` (mid → mark) in which a copy was written after that. Ask it with *lock* held."""
+        return {mid for (mid, _), number in self._touched.items() if number > marks.get(mid, number)}
 
     def calm(self) -> None:
         """Wait until we have written nothing for a moment, a second at most.

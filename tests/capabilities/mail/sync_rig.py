@@ -12,8 +12,9 @@ import msgspec
 
 from jmapplug.capabilities.mail import blobs, email_query, mailbox, thread
 from jmapplug.capabilities.mail.email_changes import email_changes
+from jmapplug.capabilities.mail.email_copy import email_copy
 from jmapplug.capabilities.mail.email_get import email_get
-from jmapplug.capabilities.mail.email_import import email_copy, email_import
+from jmapplug.capabilities.mail.email_import import email_import
 from jmapplug.capabilities.mail.email_set import email_set
 from jmapplug.capabilities.mail.mailbox_set import mailbox_set
 from jmapplug.capabilities.mail.service import MailService

@@ -415,11 +415,23 @@ def test_arguments_of_an_import_are_checked(rig: Rig) -> None:
         assert caught.value.type == "invalidArguments"
 
 
-def test_copying_within_an_account_is_refused(rig: Rig) -> None:
-    for source, type_ in ((rig.id, "invalidArguments"), ("other", "fromAccountNotFound")):
-        with pytest.raises(MethodError) as caught:
-            rig.call("Email/copy", fromAccountId=source, create={"c": {"id": "x", "mailboxIds": {}}})
-        assert caught.value.type == type_
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"fromAccountId": "a1"},
+        {"fromAccountId": "a1", "create": {}},
+        {"fromAccountId": 3, "create": {}},
+        {"fromAccountId": "a2"},
+        {"fromAccountId": "a2", "create": []},
+        {"fromAccountId": "a2", "create": {}, "onSuccessDestroyOriginal": "yes"},
+        {"fromAccountId": "a2", "create": {}, "ifFromInState": 3},
+        {"fromAccountId": "a2", "create": {}, "more": 1},
+    ],
+)
+def test_arguments_of_a_copy_are_checked_and_it_is_never_within_an_account(rig: Rig, args: dict[str, Any]) -> None:
+    with pytest.raises(MethodError) as caught:
+        rig.call("Email/copy", **args)
+    assert caught.value.type == "invalidArguments"
 
 
 def test_id_references_reach_across_calls_of_one_request(rig: Rig) -> None:

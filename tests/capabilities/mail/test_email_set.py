@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 import pytest
+from gevent.event import Event
 from sync_rig import Rig
 
 from jmapplug.backends import Features, Rights
@@ -576,6 +578,58 @@ def test_a_pass_that_read_before_our_write_does_not_undo_it(rig: Rig) -> None:
     changes_ = rig.call("Email/changes", sinceState=state)
     assert sorted(changes_["updated"]) == sorted(rig.emails()) and not changes_["destroyed"]
     settled(rig)
+
+
+@pytest.mark.parametrize("when", ["read while we write", "applied before our answer"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "first listing"])
+@pytest.mark.parametrize("condstore", [True, False], ids=["CONDSTORE", "no CONDSTORE"])
+def test_what_others_do_between_our_command_and_its_answer_is_not_lost(
+    tmp_path: Path, when: str, known: bool, condstore: bool
+) -> None:
+    """The answer to our STORE is older than theirs, and comes in after a pass has read theirs."""
+    features = msgspec.structs.replace(FULL, condstore=condstore, qresync=condstore)
+    rig = Rig(tmp_path, MemoryServer(features), full_flags=False)
+    for role in ("drafts", "sent", "trash"):
+        rig.server.create(role.capitalize().encode(), role=role)
+    flagged, gone = (rig.deliver(subject) for subject in ("Flagged", "Gone"))
+    rig.sync()
+    if not known:
+        # What we know of the folder is what an interrupted first listing left.
+        rig.store.cache.write(lambda txn: txn.execute("UPDATE mailbox SET uidnext = NULL WHERE key = ?", (b"INBOX",)))
+    passes: list[gevent.Greenlet] = []
+    read, go_on = Event(), Event()
+    original, original_store = rig.source.changes, rig.source.store
+
+    def changes(key: bytes, *args: Any) -> Any:
+        found = original(key, *args)
+        if key == b"INBOX" and when == "read while we write":
+            read.set()
+            go_on.wait(5)
+        return found
+
+    def store(*args: Any) -> Any:
+        answer = original_store(*args)
+        rig.server.set_flags(b"INBOX", flagged, "\\Flagged", "\\Seen")
+        rig.server.expunge(b"INBOX", gone)
+        passes.append(gevent.spawn(rig.service.sync))
+        if when == "read while we write":
+            read.wait(5)
+        else:
+            gevent.sleep(0.05)
+        return answer
+
+    rig.source.changes, rig.source.store = changes, store  # type: ignore[method-assign]
+    ids = [rig.email("Flagged"), rig.email("Gone")]
+    rig.call("Email/set", update={id_: {"keywords/$seen": True} for id_ in ids})
+    go_on.set()
+    gevent.joinall(passes, timeout=5, raise_error=True)
+    rig.source.changes, rig.source.store = original, original_store  # type: ignore[method-assign]
+    rig.sync()
+    assert {email["subject"]: email["keywords"] for email in rig.emails().values()} == {
+        "Flagged": {"$seen": True, "$flagged": True}
+    }
+    settled(rig)
+    rig.close()
 
 
 def test_two_writers_of_one_email_both_get_their_way(rig: Rig) -> None:

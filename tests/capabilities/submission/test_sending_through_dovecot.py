@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from jmapplug.testing import smtp_server
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import accepts
 from jmapplug.testing.proxy import USING, Proxy
 from jmapplug.testing.smtp_server import SmtpServer
 
 WITH = (*USING, "urn:ietf:params:jmap:submission")
 
 
-@pytest.fixture(scope="module")
-def relay(dovecot_submission: Dovecot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmtpServer]:
-    assert not accepts(dovecot_submission.smtp_port)
-    lmtp = f"{dovecot_submission.host}:{dovecot_submission.lmtp_port}"
-    server = smtp_server.start(tmp_path_factory.mktemp("relay"), "--lmtp", lmtp, port=dovecot_submission.smtp_port)
-    yield server
-    server.stop()
-
-
 def test_a_message_goes_through_a_real_submission_service_and_comes_back(
-    proxy: Proxy, dovecot_submission: Dovecot, relay: SmtpServer, account_name: str
+    proxy: Proxy, dovecot_submission: Dovecot, submission: SmtpServer, account_name: str
 ) -> None:
     server, user = dovecot_submission, dovecot_submission.new_user()
-    sending = {"smtpHost": "localhost", "smtpPort": server.submission_port, "smtpSSL": 3}
-    client = proxy.add(account_name, server, user, **sending, smtpCA=server.ca_file.read_text())
+    client = proxy.add(account_name, server, user, **submission.settings)
     proxy.settled(account_name)
     drafts, sent = client.mailbox("drafts"), client.mailbox("sent")
     draft = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,14 +20,8 @@ from jmapplug.testing.smtp_server import SmtpServer
 
 URN = "urn:ietf:params:jmap:submission"
 WITH = (*USING, URN)
-
-
-@pytest.fixture(scope="module")
-def smtp(dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmtpServer]:
-    arguments = ("--lmtp", f"{dovecot.host}:{dovecot.lmtp_port}", "--auth", f"*:{dovecot.password}")
-    server = smtp_server.start(tmp_path_factory.mktemp("outbox"), *arguments)
-    yield server
-    server.stop()
+NO_USER = "550 5.1.1 (<reject1@example.com> )?No such user here"
+"""What the server says to an address that it refuses; Dovecot names it."""
 
 
 @pytest.fixture
@@ -40,13 +35,13 @@ def service() -> Iterator[Proxy]:
 class Person:
     """An account with one draft, and how it sends it."""
 
-    def __init__(self, proxy: Proxy, server: Dovecot, smtp: SmtpServer, account: str) -> None:
+    def __init__(self, proxy: Proxy, server: Dovecot, smtp: SmtpServer, account: str, **more: Any) -> None:
         self.proxy, self.server, self.account = proxy, server, account
         self.user = server.new_user()
         with server.imap(self.user) as imap:
             header = f"From: <{self.user}>\r\nTo: <{self.user}>\r\nBcc: secret@example.com\r\nSubject: Hello\r\n"
             assert imap.append("Drafts", r"(\Draft \Seen)", "", f"{header}\r\nText.\r\n".encode())[0] == "OK"
-        self.client: Client = proxy.add(account, server, self.user, **smtp.settings)
+        self.client: Client = proxy.add(account, server, self.user, **{**smtp.settings, **more})
         proxy.settled(account)
         self.email = self.client.call("Email/query", filter={"inMailbox": self.client.mailbox("drafts")})["ids"][0]
         (one,) = self.request("Identity/get", ids=None)[0]["list"]
@@ -99,7 +94,7 @@ def test_mailing_oneself_through_a_server_that_delivers_before_it_answers_does_n
     (one,) = taken(smtp, ada.user)
     assert set(one.rcpt_tos) == {ada.user, "secret@example.com"}
     assert b"Bcc" not in one.content
-    assert one.user == ada.user
+    assert ada.user == one.user or f"AUTH={ada.user.upper()}" in one.mail_options
     assert ada.subjects("INBOX") == 1
     assert len(implicit) == 1
     assert implicit[0]["updated"], implicit
@@ -149,36 +144,43 @@ def test_an_imported_message_is_sent_as_aerc_does(ada: Person, smtp: SmtpServer)
         ("Email/import", {"emails": {"aerc": blob}}), ("EmailSubmission/set", {"create": {"aerc": record}})
     )
     assert responses[1][1]["created"], responses
-    assert taken(smtp, ada.user)[0].content == octets
+    # Dovecot's Submission puts its Received field before it.
+    assert taken(smtp, ada.user)[0].content.endswith(octets)
 
 
 def test_a_refused_recipient_is_told_at_once_and_the_draft_stays(ada: Person, smtp: SmtpServer) -> None:
     answer, *implicit = ada.send("reject1@example.com", onSuccessDestroyEmail=["#k"])
     error = answer["notCreated"]["k"]
     assert (error["type"], error["invalidRecipients"]) == ("invalidRecipients", ["reject1@example.com"])
-    assert error["description"] == "550 5.1.1 No such user here"
+    assert re.fullmatch(NO_USER, error["description"])
     assert implicit == []
     assert ada.subjects("Drafts") == 1
 
 
 def test_some_refused_recipients_are_in_the_delivery_status(ada: Person) -> None:
     made = ada.send("reject1@example.com", "eve@example.com")[0]["created"]["k"]
-    replies = {email: (each["delivered"], each["smtpReply"]) for email, each in made["deliveryStatus"].items()}
-    assert replies == {
-        "reject1@example.com": ("no", "550 5.1.1 No such user here"),
-        "eve@example.com": ("unknown", "250 2.1.5 Ok"),
+    status = made["deliveryStatus"]
+    assert {email: each["delivered"] for email, each in status.items()} == {
+        "reject1@example.com": "no",
+        "eve@example.com": "unknown",
     }
+    assert re.fullmatch(NO_USER, status["reject1@example.com"]["smtpReply"])
+    assert status["eve@example.com"]["smtpReply"] == "250 2.1.5 Ok"
 
 
-def test_a_message_without_an_answer_is_unknown(ada: Person, smtp: SmtpServer) -> None:
+def test_a_message_without_an_answer_is_unknown(
+    proxy: Proxy, dovecot: Dovecot, own_smtp: SmtpServer, account_name: str
+) -> None:
+    """Dovecot's Submission would answer that it was not taken."""
+    ada = Person(proxy, dovecot, own_smtp, account_name)
     made = ada.send("cutafter@example.com")[0]["created"]["k"]
     (status,) = made["deliveryStatus"].values()
     assert status["delivered"] == "unknown"
     assert made["undoStatus"] == "final"
-    assert len(taken(smtp, ada.user)) == 1
+    assert len(taken(own_smtp, ada.user)) == 1
 
 
-def test_the_session_tells_what_can_be_sent(ada: Person, proxy: Proxy, dovecot: Dovecot) -> None:
+def test_the_session_tells_what_can_be_sent(ada: Person, smtp: SmtpServer, proxy: Proxy, dovecot: Dovecot) -> None:
     ada.send("eve@example.com")
 
     def value() -> dict[str, Any]:
@@ -187,9 +189,10 @@ def test_the_session_tells_what_can_be_sent(ada: Person, proxy: Proxy, dovecot: 
         return found
 
     wait_until(lambda: "DSN" in value().get("submissionExtensions", {}), "the worker reports")
+    said = {"SIZE": ["49998976"]} if smtp.before else {"SIZE": ["50000000"], "SMTPUTF8": []}
     assert value() == {
         "maxDelayedSend": 30 * 86_400,
-        "submissionExtensions": {"FUTURERELEASE": ["2592000"], "SIZE": ["50000000"], "DSN": [], "SMTPUTF8": []},
+        "submissionExtensions": {"FUTURERELEASE": ["2592000"], "DSN": [], **said},
     }
     user, account = dovecot.new_user(), f"{ada.account}x"
     reader = proxy.add(account, dovecot, user)
@@ -264,30 +267,30 @@ def _request(ada: Person) -> dict[str, Any]:
 
 
 def test_a_message_that_is_due_later_goes_out_though_nobody_asks(
-    service: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
+    service: Proxy, dovecot: Dovecot, submission: SmtpServer, account_name: str
 ) -> None:
-    ada = Person(service, dovecot, smtp, account_name)
+    ada = Person(service, dovecot, submission, account_name)
     made = ada.send("eve@example.com", hold=4)[0]["created"]["k"]
     assert made["undoStatus"] == "pending"
     worker = service.worker_pid(account_name)
     # The service would let an idle worker go after a second.
-    wait_until(lambda: bool(taken(smtp, ada.user)), "the message is sent")
+    wait_until(lambda: bool(taken(submission, ada.user)), "the message is sent")
     assert service.worker_pid(account_name) == worker
 
 
 def test_a_message_that_is_due_later_survives_a_restart_of_the_service(
-    service: Proxy, dovecot: Dovecot, smtp: SmtpServer, account_name: str
+    service: Proxy, dovecot: Dovecot, submission: SmtpServer, account_name: str
 ) -> None:
-    ada = Person(service, dovecot, smtp, account_name)
+    ada = Person(service, dovecot, submission, account_name)
     ada.send("eve@example.com", hold=3)
     os.kill(service.worker_pid(account_name), signal.SIGKILL)
     stop(service.process)
     wait_until(lambda: not accepts(service.mgmt), "the service has ended")
     service.start()
-    wait_until(lambda: bool(taken(smtp, ada.user)), "the message is sent", 30)
+    wait_until(lambda: bool(taken(submission, ada.user)), "the message is sent", 30)
     client = service.client(account_name, ada.user, dovecot.password)
     wait_until(lambda: _undo(client) == "final", "the record says so")
-    assert len(taken(smtp, ada.user)) == 1
+    assert len(taken(submission, ada.user)) == 1
 
 
 def _undo(client: Client) -> str:
