@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -18,11 +19,13 @@ FIRST, EVERY = 20.0, 3600.0
 """Seconds until the first look, and between two, whether a copy is due."""
 
 
-def copy_forever(account: Any) -> None:
+def copy_forever(account: Any, done: Callable[[], None]) -> None:
+    """``done`` is called after each copy: it takes a thread and a megabyte."""
     gevent.sleep(FIRST)
     while True:
         if own.is_copy_due(account.store.own.path, time.time()):
             copy(account)
+            done()
         gevent.sleep(EVERY)
 
 

@@ -23,17 +23,22 @@ BETWEEN = 60.0
 
 class Resting:
     """``busy``: whether requests or work are under way; ``last_used``: when the last request ended (time.monotonic);
-    ``rests``: what each service can do without. ``worked`` is set after any work, ``news`` after what is news.
+    ``rests``: what each service can do without. ``worked`` is set after any work.
     """
 
     def __init__(
         self, busy: Callable[[], bool], last_used: Callable[[], float], rests: Iterable[Callable[[], None]]
     ) -> None:
         self.worked = Event()
-        self.news = Event()
+        self._news = Event()
         self._busy = busy
         self._last_used = last_used
         self._rests = tuple(rests)
+
+    def soon(self) -> None:
+        """Work that may have left much behind is done: the next rest is not held back."""
+        self.worked.set()
+        self._news.set()
 
     def run(self) -> None:
         """Forever."""
@@ -43,14 +48,14 @@ class Resting:
             while self._busy() or time.monotonic() - self._last_used() < CALM:
                 gevent.sleep(CALM)
             self.worked.clear()
-            self.news.clear()
+            self._news.clear()
             try:
                 for rest in self._rests:
                     rest()
             except Exception:
                 log.exception("no rest")
             trim_memory()
-            self.news.wait(BETWEEN)
+            self._news.wait(BETWEEN)
 
 
 def trim_memory() -> None:

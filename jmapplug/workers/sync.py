@@ -289,10 +289,10 @@ class SyncLoop:
         self._greenlets: list[Any] = []
         self.lines = {urn: Line(service, busy, interval, self._passed, refresh) for urn, service in services.items()}
         rests = [rest for service in services.values() if (rest := getattr(service, "rest", None)) is not None]
-        self._resting = Resting(lambda: bool(self.unfinished or busy.in_flight), lambda: busy.last_used, rests)
+        self.resting = Resting(lambda: bool(self.unfinished or busy.in_flight), lambda: busy.last_used, rests)
 
     def start(self) -> None:
-        self._greenlets += [gevent.spawn(self._reports), gevent.spawn(self._resting.run)]
+        self._greenlets += [gevent.spawn(self._reports), gevent.spawn(self.resting.run)]
         for line in self.lines.values():
             self._greenlets += [gevent.spawn(line.run), gevent.spawn(line.background)]
 
@@ -358,7 +358,7 @@ class SyncLoop:
     def _passed(self) -> None:
         self.begun.set()
         self._news.set()
-        self._resting.worked.set()
+        self.resting.worked.set()
 
     def _reports(self) -> None:
         while True:
@@ -381,7 +381,7 @@ class SyncLoop:
             del status["services"]
             if again or self._told is None or _is_news(status, self._told):
                 self._told = None
-                self._resting.news.set()
+                self.resting.soon()
                 self._report(status)
                 self._told = status
         except JmapplugError as error:

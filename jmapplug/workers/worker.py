@@ -106,7 +106,7 @@ class Worker:
         """Serve until told to stop or idle for JMAP_IDLE_TIMEOUT seconds; then answer what is under way and end."""
         self.server.start()
         self.account.spawn(self._synchronise)
-        self.account.spawn(lambda: copy_forever(self.account))
+        self.account.spawn(lambda: copy_forever(self.account, self.loop.resting.soon))
         while not self.stopping.wait(self._patience()):
             if self._idle():
                 break

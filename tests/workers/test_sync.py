@@ -447,7 +447,7 @@ def test_memory_is_given_back_once_after_work_and_when_nobody_is_there(service, 
     monkeypatch.setattr(resting, "trim_memory", lambda: trims.append(len(service.log)))
     service.rest = lambda: rests.append(len(service.log))
     loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
-    run(loop.lines["urn"].background, loop._resting.run)
+    run(loop.lines["urn"].background, loop.resting.run)
     busy.in_flight = 1
     for _ in range(3):
         loop.sync()
@@ -468,7 +468,7 @@ def test_looks_every_few_seconds_are_not_followed_by_a_rest_each(service, busy, 
     trims = []
     monkeypatch.setattr(resting, "trim_memory", lambda: trims.append(1))
     loop = SyncLoop({"urn": service}, busy, 30, lambda report: None, lambda: None, list)
-    run(loop.lines["urn"].background, loop._resting.run)
+    run(loop.lines["urn"].background, loop.resting.run)
     for _ in range(10):
         loop.lines["urn"].sync()
         gevent.sleep(0.01)
