@@ -171,7 +171,7 @@ class MailService:
             "phase": self._phase,
             "watching": self._watching.how,
             "refused": self._refused,
-            "warning": warning(store),
+            "warning": warning(store, rows),
         }
 
     def close(self) -> None:

@@ -87,15 +87,14 @@ def arrive(store: Store, source: MailSource, listed: Sequence[Folder]) -> None:
     _arrivals[store] = Arrival(sum(counts), before if counts else 0, known)
 
 
-def warning(store: Store) -> str | None:
-    """For the operator: the account has moved to where hardly anything of its mail is."""
-    rows = boxes_sql.rows(store)
+def warning(store: Store, rows: Sequence[Row]) -> str | None:
+    """For the operator: the account has moved to where hardly anything of its mail is. ``rows``: all Mailboxes."""
     seen = sum(row.total_emails for row in rows)
     arrival = _arrivals.get(store)
     if arrival is None:
-        if seen:
+        if seen or any(row.uidnext is None and row.selectable for row in rows):
             return None
-        # An earlier worker's move.
+        # An earlier worker's move: all is read, and there is nothing.
         arrival = _arrivals[store] = Arrival(0, *upstreams.left(store.own))
     here = arrival.here if any(row.moved for row in rows) else max(seen, arrival.here)
     if here * FEW >= arrival.before:
