@@ -15,15 +15,12 @@ from gevent.lock import RLock
 from jmapplug.errors import AuthenticationError, FolderError, JmapplugError, StorageError, UpstreamError
 from jmapplug.hookspecs import SyncService
 from jmapplug.store.pace import breathe
+from jmapplug.workers.pauses import STORAGE_PAUSE, background_pause, pause_after, seldom
 from jmapplug.workers.resting import Resting
 from jmapplug.workers.words import in_words
 
 log = logging.getLogger("jmapplug.workers")
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 300.0
-STORAGE_PAUSE = 15.0
-REFUSED_PAUSE = 60.0
 REPORT_PAUSE, REPORT_AGAIN = 2.0, 10.0
 """Seconds after a report until the next one, and after one that did not arrive."""
 RETOLD = 60.0
@@ -32,8 +29,6 @@ CALM_PATIENCE = 0.25
 FIRST_REQUEST = 0.03
 STEP, STEADY_STEP = 10.0, 60.0
 """Seconds between two questions how long a service wants to wait, and where it says that it will not be less."""
-SELDOM, LONGEST_SELDOM = 20, 600.0
-"""A service that says ``seldom`` has its passes so many intervals apart, but not more than so many seconds."""
 
 COUNTED = ("folders", "folders_done", "messages", "messages_done", "pending", "unindexed")
 """What services count, and an account's status adds up."""
@@ -48,23 +43,6 @@ class Busy(Protocol):
     calm: Event
     last_used: float
     """When the last request ended (time.monotonic)."""
-
-
-def background_pause(error: Exception, failures: int) -> float:
-    """Seconds until background work is tried again."""
-    pause = pause_after(failures, isinstance(error, AuthenticationError))
-    return min(pause, STORAGE_PAUSE) if isinstance(error, StorageError) else pause
-
-
-def seldom(interval: float) -> float:
-    """Seconds between two passes of a service that hardly ever has something to do."""
-    return max(interval, min(SELDOM * interval, LONGEST_SELDOM))
-
-
-def pause_after(failures: int, refused: bool) -> float:
-    """Seconds until the next try after so many failures in a row; ``refused``: the credentials are not taken."""
-    pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE)
-    return max(pause, REFUSED_PAUSE) if refused else pause
 
 
 class Line:

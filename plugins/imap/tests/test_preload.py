@@ -44,7 +44,7 @@ def test_the_zygote_has_everything_and_makes_no_hub() -> None:
             cwd=Path(__file__).parents[3],
             env={"PYTHONPATH": "plugins/imap:."},
         )
-    assert done.stdout.split("\n")[:2] == ["UpstreamError", "[]"], done.stderr
+    assert done.stdout.split("\n")[:2] == ["ConnectionBroken", "[]"], done.stderr
     assert callable(ImapBackend.preload)
 
 
