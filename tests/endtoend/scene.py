@@ -12,6 +12,7 @@ from typing import Any
 
 from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.proxy import Client, Proxy
+from jmapplug.testing.relay import Relay
 from tests.invariants.checker import Checker
 from tests.invariants.jmap_view import NEWEST, View, contradictions, look
 from tests.invariants.upstream import Path, Upstream, quoted, utf7
@@ -38,13 +39,17 @@ def message(subject: str, *extra: str, body: str = "Some text.", ident: str | No
 
 
 class Scene:
-    """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP."""
+    """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP.
+
+    ``relay``: what stands between the proxy and the server, where something does.
+    """
 
     def __init__(self, proxy: Proxy, server: ImapServer, account: str, kind: str, user: str = "") -> None:
         self.proxy, self.server, self.account, self.kind = proxy, server, account, kind
         self.user = user or server.new_user()
         self.imap = server.imap(self.user)
         self.client: Client | None = None
+        self.relay: Relay | None = None
         self.prefix = "INBOX." if kind == "courier" else ""
         self.separator = "." if kind == "courier" else "/"
 
