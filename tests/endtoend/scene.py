@@ -41,7 +41,7 @@ def message(subject: str, *extra: str, body: str = "Some text.", ident: str | No
 class Scene:
     """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP.
 
-    ``relay``: what stands between the proxy and the server, where something does.
+    ``relay``: what stands between the proxy and the server, where something does; ``renumbered``: what it tells wrong.
     """
 
     def __init__(self, proxy: Proxy, server: ImapServer, account: str, kind: str, user: str = "") -> None:
@@ -50,6 +50,7 @@ class Scene:
         self.imap = server.imap(self.user)
         self.client: Client | None = None
         self.relay: Relay | None = None
+        self.renumbered: Any = None
         self.prefix = "INBOX." if kind == "courier" else ""
         self.separator = "." if kind == "courier" else "/"
 

@@ -59,24 +59,28 @@ def _doveadm(scene: Scene, where: str) -> None:
 
 
 class Renumbered:
-    """Told on the way from the server: another UIDVALIDITY than ``number``. ``times``: so many lines."""
+    """Another UIDVALIDITY than ``number`` on the way from and to the server. ``times``: so often it was told."""
 
     def __init__(self, number: bytes) -> None:
-        self._there = re.compile(rb"(UIDVALIDITY|COPYUID|APPENDUID) %s\b" % number)
-        self._other = rb"\g<1> %d" % (int(number) + 1000)
+        self._number, self._other = number, b"%d" % (int(number) + 1000)
         self.times = 0
 
-    def __call__(self, line: bytes) -> bytes:
-        line, count = self._there.subn(self._other, line)
+    def tell(self, line: bytes) -> bytes:
+        there = rb"(UIDVALIDITY|COPYUID|APPENDUID) %s\b" % self._number
+        line, count = re.subn(there, rb"\g<1> " + self._other, line)
         self.times += count
         return line
+
+    def ask(self, line: bytes) -> bytes:
+        return re.sub(rb"QRESYNC \(%s\b" % self._other, b"QRESYNC (" + self._number, line)
 
 
 def _told(scene: Scene, where: str) -> None:
     """Nobody can order this server to do it."""
     status = scene.imap.status(scene.at(where), "(UIDVALIDITY)")[1][0]
     assert isinstance(scene.relay, Refusing)
-    scene.relay.change = Renumbered(status.rstrip(b")").rpartition(b" ")[2])
+    scene.renumbered = Renumbered(status.rstrip(b")").rpartition(b" ")[2])
+    scene.relay.change, scene.relay.ask = scene.renumbered.tell, scene.renumbered.ask
 
 
 class Server(NamedTuple):
@@ -167,7 +171,7 @@ def test_the_view_is_the_server_s_after_every_step(actor: Other, row: Server, sm
     assert "HIGHESTMODSEQ does not move" not in actor.scene.proxy.log, "a server that does it right is believed"
     relay = actor.scene.relay
     if isinstance(relay, Refusing):
-        assert isinstance(relay.change, Renumbered) and relay.change.times > 1
+        assert actor.scene.renumbered.times > 1
     elif isinstance(relay, Hiding):
         used = {name for name, pattern in SAYS.items() if relay.said(b"(?m)" + pattern)}
         assert not used & {*row.hidden}, "hidden, and used all the same"
