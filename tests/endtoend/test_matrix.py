@@ -97,7 +97,7 @@ class Server(NamedTuple):
 
 DOVECOT = {
     # tests/endtoend/test_other_clients_change_folders.py has it without what follows.
-    "rename inbox": "Dovecot 2.3.19 goes on showing the old one on connections from before",
+    "rename inbox": "afterwards Dovecot 2.3.19 tells some connections that INBOX was deleted under them, new ones too",
 }
 PYMAP = {
     "copy": "pymap's maildir makes an empty message of a COPY",
