@@ -9,19 +9,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jmapplug.errors import storage_error
+
 FOLDER = "wake"
 
 
 def mark(account_folder: Path, name: str) -> None:
-    """Set a mark; it is on the disk when this returns."""
+    """Set a mark; it is on the disk when this returns. Raises StorageError."""
     folder = account_folder / FOLDER
     target = folder / name
     if target.exists():
         return
-    folder.mkdir(mode=0o700, exist_ok=True)
-    target.touch(mode=0o600)
-    sync_folder(folder)
-    sync_folder(account_folder)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target.touch(mode=0o600)
+        sync_folder(folder)
+        sync_folder(account_folder)
+    except OSError as error:
+        raise storage_error(error) or error from error
 
 
 def unmark(account_folder: Path, name: str) -> None:

@@ -9,7 +9,7 @@ from jmapplug.testing.relay import Relay
 
 
 class Hiding(Relay):
-    """``sent(word)``: how many lines of clients began with this command."""
+    """``sent(word)``: how many lines of clients began with this command; ``said(pattern)``: whether any part fits."""
 
     def __init__(self, target: int, hide: Iterable[str] = ()) -> None:
         self._hide = [re.compile(rb" %s(?=[ \]\r])" % re.escape(name.encode())) for name in hide]
@@ -18,6 +18,9 @@ class Hiding(Relay):
 
     def sent(self, word: str) -> int:
         return len(re.findall(rb"(?im)^\S+ %s[ \r]" % word.encode(), self._said))
+
+    def said(self, pattern: bytes) -> bool:
+        return re.search(pattern, self._said, re.IGNORECASE) is not None
 
     def seen(self, data: bytes, upwards: bool) -> bytes:
         if upwards:

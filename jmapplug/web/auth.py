@@ -137,10 +137,12 @@ class Authenticator:
         found = tickets.check(self.ticket_key, ticket, purpose=purpose)
         if found is None:
             raise Unauthorized("the ticket is not valid")
-        account_id, login = found
-        login, _, seal = login.partition("~")
+        account_id, credential = found
         context.of_account(account_id)
-        return self.again(account_id, login, seal)
+        principal = self.again(account_id, credential.partition("~")[0])
+        if principal.credential != credential:
+            raise Unauthorized("the password is another one")
+        return principal
 
     def again(self, account_id: str, login: str, seal: str = "") -> Principal:
         """The Principal of credentials that were checked before and are held no more, as it is now.

@@ -48,7 +48,7 @@ def well_known() -> Response:
 def build(here: Front, principal: Principal, asked: Request) -> dict[str, Any]:
     """The Session of a login, its URLs absolute."""
     base = base_url(here, asked)
-    ticket = tickets.issue(here.auth.ticket_key, principal.account_id, principal.login)
+    ticket = tickets.issue(here.auth.ticket_key, principal.account_id, principal.credential)
     variables = "types={types}&closeafter={closeafter}&ping={ping}"
     return session_object(
         username=principal.username,
@@ -71,9 +71,9 @@ def _capabilities(here: Front) -> dict[str, dict[str, Any]]:
 
 
 def _web_socket_url(here: Front, principal: Principal, base: str) -> str:
-    """RFC 8887 §3. The ticket is for browsers; a login by password takes the seal along, so that it ends with it."""
-    login = f"{principal.login}~{principal.seal}" if principal.login == "password" else principal.login
-    ticket = tickets.issue(here.auth.ticket_key, principal.account_id, login, purpose=tickets.WEBSOCKET)
+    """RFC 8887 §3. The ticket is for browsers."""
+    key, purpose = here.auth.ticket_key, tickets.WEBSOCKET
+    ticket = tickets.issue(key, principal.account_id, principal.credential, purpose=purpose)
     # http → ws, https → wss
     return f"ws{base.removeprefix('http')}/jmap/ws?ticket={quote(ticket, safe='')}"
 

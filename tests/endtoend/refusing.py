@@ -46,13 +46,14 @@ class Lines:
 
 class Refusing(Relay):
     """``refuse``: (pattern, answer) rows; a command that matches does not reach the server. An answer that begins with
-    "*" is said untagged, and the connection ends. ``change``: what becomes of a server's line. ``asked``: every line of
-    a command, without literals. ``met``: how many were refused. All of them may be set at any time.
+    "*" is said untagged, and the connection ends. ``change``: what becomes of a server's line; ``ask``: of a client's.
+    ``asked``: every line of a command, without literals. ``met``: how many were refused. All may be set at any time.
     """
 
     def __init__(self, target: int) -> None:
         self.refuse: list[tuple[str, str]] = []
         self.change: Callable[[bytes], bytes] = lambda line: line
+        self.ask: Callable[[bytes], bytes] = lambda line: line
         self.asked: list[bytes] = []
         self.met = 0
         self.connections = 0
@@ -95,7 +96,7 @@ class Refusing(Relay):
             literal = _LITERAL.search(line)
             answer = next((said for what, said in self.refuse if re.search(what.encode(), line, re.IGNORECASE)), None)
             if answer is None:
-                server.sendall(line)
+                server.sendall(self.ask(line))
                 for some in lines.octets(int(literal[1]) if literal else 0):
                     server.sendall(some)
                 continue

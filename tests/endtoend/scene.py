@@ -12,6 +12,7 @@ from typing import Any
 
 from jmapplug.testing.imap_server import ImapServer
 from jmapplug.testing.proxy import Client, Proxy
+from jmapplug.testing.relay import Relay
 from tests.invariants.checker import Checker
 from tests.invariants.jmap_view import NEWEST, View, contradictions, look
 from tests.invariants.upstream import Path, Upstream, quoted, utf7
@@ -43,6 +44,7 @@ class Scene:
     """See the module. ``append``, ``store`` … act as the other client; ``look`` and ``agree`` read through JMAP.
 
     ``settings``: more of the account's, from :meth:`begin` on.
+    ``relay``: what stands between the proxy and the server, where something does; ``renumbered``: what it tells wrong.
     """
 
     def __init__(self, proxy: Proxy, server: ImapServer, account: str, kind: str, user: str = "") -> None:
@@ -51,6 +53,8 @@ class Scene:
         self.imap = server.imap(self.user)
         self.client: Client | None = None
         self.settings: dict[str, Any] = {}
+        self.relay: Relay | None = None
+        self.renumbered: Any = None
         self.prefix = "INBOX." if kind == "courier" else ""
         self.separator = "." if kind == "courier" else "/"
 

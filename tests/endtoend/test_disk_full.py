@@ -7,19 +7,25 @@ the places where something is written.
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scene import Scene, message
 
+from jmapplug.testing import smtp_server
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import running, stop, wait_until
-from jmapplug.testing.proxy import Proxy
+from jmapplug.testing.proxy import Client, Proxy
+from jmapplug.testing.push_service import Device, PushService
+from jmapplug.testing.smtp_server import SmtpServer
 
 SIZE = 48 * 1024 * 1024
 LITTLE = 10 * 1024 * 1024
@@ -30,7 +36,7 @@ SUBMISSION = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail", "urn:iet
 @pytest.fixture
 def small_disk(dovecot: Dovecot, account_name: str) -> Iterator[Scene]:
     """An account on a service whose data folder is a file system of 48 MB."""
-    service = Proxy(JMAP_SYNC_INTERVAL="2")
+    service = Proxy(JMAP_SYNC_INTERVAL="2", JMAP_PUSH_PRIVATE="1")
     stop(service.process)
     data = service.folder / "data"
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "none", data], check=False)
@@ -160,3 +166,78 @@ def test_on_a_full_disk_reads_go_on_and_nothing_is_begun_that_cannot_be_written_
     assert reply.status == 200
     scene.agree()
     assert "Traceback" not in service.log, service.log[-6000:]
+
+
+@pytest.fixture
+def smtp(dovecot: Dovecot, tmp_path: Path) -> Iterator[SmtpServer]:
+    server = smtp_server.start(tmp_path, "--auth", f"*:{dovecot.password}")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def pushes() -> Iterator[PushService]:
+    service = PushService()
+    yield service
+    service.stop()
+
+
+def subscribe(client: Client, pushes: PushService, device: Device) -> None:
+    """A verified PushSubscription."""
+    record = {"deviceClientId": "phone", "url": pushes.url("phone"), "keys": device.keys}
+    reply = client.call("PushSubscription/set", accountId=None, create={"k": record})
+    wait_until(lambda: pushes.to("phone"), "the verification")
+    code = device.open(pushes.posts.pop())["verificationCode"]
+    known = {reply["created"]["k"]["id"]: {"verificationCode": code}}
+    assert client.call("PushSubscription/set", accountId=None, update=known)["updated"]
+
+
+def send(client: Client, email: str, to: str) -> None:
+    """Its answer, if there is one, says nothing here."""
+    identity = client.request(("Identity/get", {"ids": None}), using=SUBMISSION)[0][1]["list"][0]["id"]
+    record = {"identityId": identity, "emailId": email, "envelope": {"rcptTo": [{"email": to}]}}
+    with suppress(OSError, http.client.HTTPException):
+        client.request(("EmailSubmission/set", {"create": {"k": record}}), using=SUBMISSION)
+
+
+def test_a_worker_that_was_sending_and_has_web_push_is_read_with_no_octet_left(
+    small_disk: Scene, smtp: SmtpServer, pushes: PushService
+) -> None:
+    """It is killed while the mail server holds its answer: what came of that has to wait to be written down."""
+    scene, service = small_disk, small_disk.proxy
+    data, device = service.folder / "data", Device()
+    scene.append("Inbox", message("hello").replace(b"ada@example.com", scene.user.encode()))
+    before = scene.begin(**smtp.settings)
+    [ident] = before.emails
+    other = service.client(scene.account, scene.user, scene.server.password)
+    subscribe(scene.jmap, pushes, device)
+    sending = threading.Thread(target=send, args=(other, ident, "slow@example.com"))
+    sending.start()
+    wait_until((smtp.outbox / "held").exists, "the mail server has the message")
+    ballast = fill(data)
+    os.kill(service.worker_pid(scene.account), signal.SIGKILL)
+    sending.join(60)
+    (smtp.outbox / "release").touch()
+    fill(data)
+    assert scene.look().emails.keys() == {ident}
+    wait_until(lambda: "full" in (service.status(scene.account)["error"] or ""), "the status says that it is full")
+    stop(service.process)
+    fill(data)
+    service.start()
+    scene.client = service.client(scene.account, scene.user, scene.server.password)
+    assert scene.look().emails.keys() == {ident}
+    scene.append("Inbox", message("news"))
+
+    ballast.unlink()
+    wait_until(lambda: len(scene.jmap.call("Email/query")["ids"]) == 2, "the new one is seen", 60)
+    wait_until(lambda: pushes.to("phone"), "it is pushed", 60)
+    wait_until(lambda: unknown(scene.jmap), "what came of the send is written down", 60)
+    assert len(smtp.taken) == 1
+    assert service.status(scene.account)["error"] is None
+    assert "Traceback" not in service.log, service.log[-6000:]
+
+
+def unknown(client: Client) -> bool:
+    ((_, found, _),) = client.request(("EmailSubmission/get", {"ids": None}), using=SUBMISSION)
+    statuses = [status for one in found["list"] for status in one["deliveryStatus"].values()]
+    return [each["delivered"] for each in statuses] == ["unknown"] and found["list"][0]["undoStatus"] == "final"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from refusing import Refusing
 from scene import Scene, message
 
 from jmapplug.testing.dovecot import Dovecot
@@ -42,17 +43,33 @@ def lines(service: Proxy) -> list[str]:
     return [line for line in service.log.splitlines() if "jmapplug" in line and not line.startswith(("jmapplug:", " "))]
 
 
-def story(scene: Scene) -> None:
+@pytest.fixture
+def chatty(dovecot: Dovecot) -> Iterator[Refusing]:
+    """A mail server that repeats what it refuses: names of folders and keywords."""
+    relay = Refusing(dovecot.port)
+    relay.refuse = [
+        (f"(SELECT|EXAMINE) .*{FOLDER}", f"NO [NOPERM] /srv/mail/.{FOLDER}/cur: permission to {FOLDER} denied"),
+        (f"UID STORE .*{KEYWORD}", f"NO Invalid keyword <{KEYWORD.lower()}>"),
+    ]
+    yield relay
+    relay.close()
+
+
+def story(scene: Scene, chatty: Refusing) -> None:
     """A bit of everything, much of it wrong."""
     scene.create(FOLDER)
     scene.append("Inbox", message(SUBJECT, body=f"Something of {BODY}."), message(f"Re: {SUBJECT}", body=BODY))
-    scene.begin()
+    scene.begin(imapPort=chatty.port)
     client, service = scene.jmap, scene.proxy
+    scene.append(FOLDER, message(SUBJECT))
+    wait_until(lambda: chatty.met > 0, "a folder is refused", 30)
     [first, *_] = client.call("Email/query")["ids"]
     inbox = client.mailbox("inbox")
     client.call("Email/query", filter={"text": SEARCH})
     client.call("Email/get", ids=[first], fetchAllBodyValues=True, properties=["subject", "bodyValues", "preview"])
     client.call("Email/set", update={first: {f"keywords/{KEYWORD}": True, "mailboxIds/no": True}, SUBJECT: {}})
+    refused = client.call("Email/set", update={first: {f"keywords/{KEYWORD}": True}})
+    assert refused["notUpdated"], refused
     draft = {"mailboxIds": {inbox: True}, "subject": SUBJECT, "bodyValues": {"1": {"value": BODY}}}
     client.call("Email/set", create={"a": {**draft, "textBody": [{"partId": "1", "type": "text/plain"}]}, "b": draft})
     client.error("Email/query", filter={"nothing": SUBJECT})
@@ -79,10 +96,10 @@ def story(scene: Scene) -> None:
 
 
 def test_no_log_line_holds_a_secret_or_anything_of_a_message(
-    talkative: Proxy, dovecot: Dovecot, account_name: str
+    talkative: Proxy, dovecot: Dovecot, account_name: str, chatty: Refusing
 ) -> None:
     scene = Scene(talkative, dovecot, account_name, "dovecot")
-    story(scene)
+    story(scene, chatty)
     wait_until(lambda: talkative.status(account_name)["error"], "the server is away")
     log = talkative.log
     authorization = basic(scene.user, dovecot.password).split()[1]

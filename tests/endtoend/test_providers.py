@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,35 @@ def test_never_more_than_three_connections_after_fifty_that_broke(scene: Scene, 
     wait_until(lambda: sync(scene).status == 200, "well again")
     scene.agree()
     assert relay.live <= 3
+
+
+# --- what does not move
+
+
+def test_behind_a_highestmodseq_that_sticks_new_mail_and_flags_are_seen(scene: Scene, relay: Refusing) -> None:
+    """Wish 14: it never moves, and nothing is told of by the server itself."""
+    relay.change = lambda line: re.sub(
+        rb"HIGHESTMODSEQ \d+", b"HIGHESTMODSEQ 4000", re.sub(rb" (NOTIFY|IDLE)\b", b"", line)
+    )
+    scene.create("Work")
+    scene.append("Inbox", message("one"))
+    scene.append("Work", message("two"))
+    scene.begin(imapPort=relay.port)
+    scene.flag("Work", "1", "\\Seen")
+    wait_until(lambda: keywords(scene)["two"] == {"$seen": True}, "UNSEEN tells of it", 60)
+    scene.append("Inbox", message("three"))
+    wait_until(lambda: "three" in keywords(scene), "it is seen", 60)
+    assert "HIGHESTMODSEQ does not move" in scene.proxy.log
+    scene.flag("Work", "1", "\\Flagged")
+    scene.agree()
+    assert keywords(scene)["two"] == {"$seen": True, "$flagged": True}
+
+
+def keywords(scene: Scene) -> dict[str, dict[str, bool]]:
+    """Subject → keywords."""
+    ids = scene.jmap.call("Email/query")["ids"]
+    found = scene.jmap.call("Email/get", ids=ids, properties=["subject", "keywords"])["list"]
+    return {email["subject"]: email["keywords"] for email in found}
 
 
 # --- alerts

@@ -109,6 +109,33 @@ def test_the_sessions_url_works_without_any_header_and_for_nothing_else(inbox: t
     assert Http(port).send("GET", "/eventsource").status == 401
 
 
+def test_a_ticket_ends_with_the_password_or_token_that_asked_for_it(proxy: Proxy, dovecot: Dovecot) -> None:
+    client = proxy.add("ticketed", dovecot, dovecot.new_user())
+    token = proxy.registry("token_create", accountid="ticketed", name="browser")
+    by_token = Http(proxy.port, {"Authorization": f"Bearer {token['token']}"})
+
+    def path(asks: Http) -> str:
+        url = asks.send("GET", "/session").json["eventSourceUrl"]
+        return str(url[url.index("/eventsource") :].format(types="*", closeafter="no", ping="0"))
+
+    def status(where: str) -> int:
+        stream = Stream(proxy.port, where, {})
+        stream.close()
+        return stream.answer.status
+
+    of_password, of_token = path(client), path(by_token)
+    settings = proxy.registry("open", accountid="ticketed")["settings"]
+    proxy.registry("update", accountid="ticketed", settings={**settings, "sendAs": ["ada@example.org"]})
+    assert (status(of_password), status(of_token)) == (200, 200)
+    proxy.registry("update", accountid="ticketed", settings={**settings, "password": "another one"})
+    assert (status(of_password), status(of_token)) == (401, 200)
+    proxy.registry("token_revoke", id=token["id"])
+    assert status(of_token) == 401
+    proxy.registry("update", accountid="ticketed", settings=settings)
+    assert status(of_password) == 200, "it is the password that the ticket is of"
+    assert proxy.management.send("DELETE", "/api/accounts/ticketed").status == 200
+
+
 def test_a_stream_ends_when_the_account_is_deleted(proxy: Proxy, dovecot: Dovecot) -> None:
     client = proxy.add("streaming", dovecot, dovecot.new_user())
     stream = Stream(client.connection.port, "/eventsource?ping=0", client.headers)

@@ -491,8 +491,12 @@ def test_a_session_with_another_ticket_has_another_etag(service: Proxy, alice: C
     """The state is the same, but a client that were told 304 would keep a URL that is good no more."""
     before = alice.send("GET", "/session")
     settings = service.registry("open", accountid="alice")["settings"]
-    service.registry("update", accountid="alice", settings=settings)
-    after = alice.send("GET", "/session", headers={"If-None-Match": before.headers["etag"]})
+    service.registry("update", accountid="alice", settings={**settings, "password": "another one"})
+    try:
+        changed = service.client("alice", "alice", "another one")
+        after = changed.send("GET", "/session", headers={"If-None-Match": before.headers["etag"]})
+    finally:
+        service.registry("update", accountid="alice", settings=settings)
     assert after.status == 200
     assert after.json["state"] == before.json["state"]
     assert after.json["capabilities"][WEBSOCKET]["url"] != before.json["capabilities"][WEBSOCKET]["url"]

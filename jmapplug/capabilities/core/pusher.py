@@ -21,7 +21,7 @@ from gevent.event import Event
 
 from jmapplug.capabilities.core import store as sql
 from jmapplug.capabilities.core.store import States, Subscription
-from jmapplug.errors import JmapplugError, SettingError
+from jmapplug.errors import JmapplugError, SettingError, StorageError
 from jmapplug.store import wake
 
 log = logging.getLogger("jmapplug.push")
@@ -55,7 +55,11 @@ class Pusher:
         self._any = self._needed = False
         account.watchers.append(self._changed)
         account.audience.append(lambda: self._needed)
-        self.note()
+        try:
+            self.note()
+        except StorageError as error:
+            # No room for the mark: what is there is read all the same, and the next pass sets it.
+            log.error("web push: %s", error)
 
     # --- what the methods ask for ------------------------------------------------------------------------------------
 
@@ -104,8 +108,8 @@ class Pusher:
         else:
             self.account.login.unwatch()
         if self._needed:
-            wake.mark(self.account.folder, MARK)
             self.account.login.follow(self.kick)
+            wake.mark(self.account.folder, MARK)
         else:
             wake.unmark(self.account.folder, MARK)
             self.account.login.unfollow()

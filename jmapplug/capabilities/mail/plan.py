@@ -6,6 +6,7 @@ Words: a *copy* is one row of ``message``; *hidden* is ``\\Deleted`` (mail-rules
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -103,6 +104,12 @@ def is_changed(folder: Folder, known: Known) -> bool:
 def is_modseq_back(folder: Folder, known: Known) -> bool:
     """HIGHESTMODSEQ went back: the server lost its index. What it calls changed since then means nothing."""
     return folder.uidvalidity == known.uidvalidity and (folder.highestmodseq or 0) < (known.highestmodseq or 0)
+
+
+def is_stuck(folder: Folder, known: Known) -> bool:
+    """New messages came and HIGHESTMODSEQ is what it was (RFC 7162 §3.1.2.1): flags may change in the same way."""
+    here, before = (folder.uidvalidity, folder.highestmodseq), (known.uidvalidity, known.highestmodseq)
+    return bool(folder.highestmodseq) and here == before and (folder.uidnext or 0) > (known.uidnext or sys.maxsize)
 
 
 def is_reset(known: Known, validity: int, uidnext: int) -> bool:

@@ -15,10 +15,11 @@ from jmapplug.capabilities.mail import details, tokens
 from jmapplug.capabilities.mail.allowance import Allowance
 from jmapplug.capabilities.mail.apply import settling_folders
 from jmapplug.capabilities.mail.link import Fetcher
+from jmapplug.capabilities.mail.plan import Known, is_stuck
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import search as search_sql
 from jmapplug.capabilities.mail.store import sync as sql
-from jmapplug.capabilities.mail.sync_pass import GONE, Pass
+from jmapplug.capabilities.mail.sync_pass import FLAGS_AGE, GONE, Pass
 from jmapplug.capabilities.mail.upstream import mail_source, warning
 from jmapplug.capabilities.mail.watching import Watching
 from jmapplug.errors import FolderError, UpstreamError
@@ -32,12 +33,13 @@ UPKEEP_EVERY = 86_400.0
 UPKEEP_SLICE = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Suspicion:
     """Without CONDSTORE a STATUS does not tell of changed flags (mail-rules 21); these signs do.
 
     ``waited``: the pass follows a wait; any other was asked for, or is a worker's first, and looks at everything.
     ``told``: folders in which something happened. ``unseen``: each folder's UNSEEN as it was last told, kept up here.
+    ``condstore`` becomes False at the sight of a HIGHESTMODSEQ that sticks (wish 14).
     """
 
     condstore: bool
@@ -45,12 +47,14 @@ class Suspicion:
     told: frozenset[bytes]
     unseen: dict[bytes, int | None]
 
-    def suspects(self, folder: Folder) -> bool:
-        if self.condstore:
-            return False
-        known = self.unseen.get(folder.key, folder.unseen)
+    def suspects(self, folder: Folder, known: Known) -> bool:
+        before = self.unseen.get(folder.key, folder.unseen)
         self.unseen[folder.key] = folder.unseen
-        return not self.waited or known != folder.unseen or folder.key in self.told
+        if self.condstore and not is_stuck(folder, known):
+            # UNSEEN may be each reader's own where folders are shared: a reason to look, and no proof.
+            return before != folder.unseen and folder.highestmodseq == known.highestmodseq
+        self.condstore = False
+        return not self.waited or before != folder.unseen or folder.key in self.told
 
 
 class MailService:
@@ -64,7 +68,7 @@ class MailService:
         account: Any,
         slices: Sequence[Callable[[Any], bool]] = (),
         *,
-        flags_age: tuple[float, float] = (86_400.0, 600.0),
+        flags_age: tuple[float, float] = FLAGS_AGE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.account = account
@@ -79,6 +83,7 @@ class MailService:
         self._upkeep: tuple[float, int] = (0.0, -1)
         self._boosted = False
         self._unseen: dict[bytes, int | None] = {}
+        self._stuck = False
         self._refused = 0
         self._allowance: Allowance | None = None
         self._closed = False
@@ -196,15 +201,19 @@ class MailService:
         self._phase = phase
         try:
             source = self.account.mail_source()
-            condstore = source.features.condstore
+            condstore = source.features.condstore and not self._stuck
             waited, told = self._watching.take()
             suspicion = Suspicion(condstore, waited, told, self._unseen)
             begun, before = time.monotonic(), self.account.store.modseq
-            one = Pass(self.account.store, source, lambda: self._progress(live), self.flags_age, suspicion.suspects)
+            age = self.flags_age[0 if condstore else 1]
+            one = Pass(self.account.store, source, lambda: self._progress(live), age, suspicion.suspects)
             try:
                 work(one)
             finally:
                 self._refused = len(one.refused)
+            if condstore and not suspicion.condstore:
+                log.warning("the mail server's HIGHESTMODSEQ does not move with new messages: flags are compared")
+                self._stuck = True
             found = self.account.store.modseq != before
             self._watching.looked(waited, told, found, time.monotonic() - begun)
         finally:

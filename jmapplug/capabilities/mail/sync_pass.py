@@ -41,6 +41,8 @@ GONE = frozenset({"nonexistent", "trycreate"})
 """Codes of a refusal that speak of a folder which is not there (any more)."""
 BROKEN = "serverbug"
 """The code of a refusal without an end that anybody knows."""
+FLAGS_AGE = (86_400.0, 240.0)
+"""Seconds after which a folder's flags are compared in full: where modseqs are believed, and where not (wish 14)."""
 NEWEST = 50
 LIVE = 500
 
@@ -48,7 +50,7 @@ LIVE = 500
 class Pass(PassRows):
     """One pass. ``progress`` is called after each step that may have changed something (publishing is its business).
 
-    ``flags_age``: after how many seconds a folder's flags are compared in full: (with CONDSTORE, without).
+    ``flags_age``: after how many seconds a folder's flags are compared in full.
     ``suspects``: whether a folder's flags may have changed although its STATUS does not say so.
     """
 
@@ -57,8 +59,8 @@ class Pass(PassRows):
         store: Store,
         source: MailSource,
         progress: Callable[[], None],
-        flags_age: tuple[float, float] = (86_400.0, 600.0),
-        suspects: Callable[[Folder], bool] = lambda folder: False,
+        flags_age: float = FLAGS_AGE[0],
+        suspects: Callable[[Folder, plan.Known], bool] = lambda folder, known: False,
     ) -> None:
         super().__init__(store, source, Fetcher(store, source, Folders(store.salt, {}, None), lambda count: progress()))
         self._progress = progress
@@ -131,7 +133,8 @@ class Pass(PassRows):
             row = self._row(folder)
             if row is None or row.mid in self._points:
                 continue
-            full = self._flags_due(row) or plan.is_modseq_back(folder, row.known) or self._suspects(folder)
+            suspect = self._suspects(folder, row.known)
+            full = suspect or self._flags_due(row) or plan.is_modseq_back(folder, row.known)
             full = full or boxes_plan.is_withheld(folder, row.rights)
             if full or plan.is_changed(folder, row.known):
                 self._open(row, partial(self._read, row, full))
@@ -152,8 +155,7 @@ class Pass(PassRows):
                 self._later.append(error)
 
     def _flags_due(self, row: Row) -> bool:
-        age = self._flags_age[0 if self.source.features.condstore else 1]
-        return row.uidnext is not None and time.time() - row.full_flags_at >= age
+        return row.uidnext is not None and time.time() - row.full_flags_at >= self._flags_age
 
     def _read(self, row: Row, full_flags: bool) -> None:
         point = row.known.point

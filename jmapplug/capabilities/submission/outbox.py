@@ -30,7 +30,7 @@ from jmapplug.capabilities.submission import delivery as outcomes
 from jmapplug.capabilities.submission import store as sql
 from jmapplug.capabilities.submission.envelope import OURS, utc_date
 from jmapplug.capabilities.submission.store import Address, Submission
-from jmapplug.errors import StorageError, UpstreamError
+from jmapplug.errors import StorageError, UpstreamError, storage_error
 from jmapplug.store import wake
 from jmapplug.store.account import Store
 
@@ -85,12 +85,19 @@ class Outbox:
         self._wake = Event()
         self._runner: Any = None
         self._hold = 0.0
+        self._recovered = False
         self._closed = False
 
     # --- birth ---------------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """After a start, before anything else: what was under way is queued again, or is unsure for good."""
+        """After a start, before anything else: what was under way is queued again, or is unsure for good.
+
+        Raises StorageError where there is no room to write that down; then nothing is sent before it has succeeded.
+        Once it has, it does nothing.
+        """
+        if self._recovered:
+            return
         restored = sql.restored(self.store)
         for row in sql.unfinished(self.store):
             self._recover(row, restored)
@@ -99,6 +106,8 @@ class Outbox:
             if path.name not in known:
                 self._forgotten(path, restored)
         self._remark()
+        sql.settle(self.store)
+        self._recovered = True
 
     def _forgotten(self, path: Path, restored: bool) -> None:
         """A message that no row knows: a creation that did not happen, or one whose row was lost with own.sqlite3."""
@@ -106,8 +115,11 @@ class Outbox:
             path.unlink(missing_ok=True)
             return
         lost = self._account_folder / LOST
-        lost.mkdir(mode=0o700, exist_ok=True)
-        path.replace(lost / path.name)
+        try:
+            lost.mkdir(mode=0o700, exist_ok=True)
+            path.replace(lost / path.name)
+        except OSError as error:
+            raise storage_error(error) or error from error
         log.error("a message that was to be sent is not known any more, and is kept as %s/%s", LOST, path.name)
 
     def _recover(self, row: Submission, restored: bool) -> None:
@@ -135,6 +147,7 @@ class Outbox:
 
     def add(self, row: Submission, write: Callable[[BinaryIO], object]) -> None:
         """Queue a message: the file first, durable, then its row. Raises what ``write`` raises, and OSError."""
+        self.recover()
         target = self.path(row.id)
         try:
             with target.open("xb") as file:
@@ -196,7 +209,8 @@ class Outbox:
     # --- the loop --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Have the loop running; calling it again does nothing."""
+        """Have the loop running; calling it again does nothing. Raises what :meth:`recover` raises."""
+        self.recover()
         if self._runner is None and not self._closed:
             self._runner = gevent.spawn(self._run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,10 @@ from jmapplug.capabilities.submission import store as sql
 from jmapplug.capabilities.submission.envelope import MAX_DELAY
 from jmapplug.capabilities.submission.one_copy import LOST, OneCopy
 from jmapplug.capabilities.submission.outbox import Outbox
+from jmapplug.errors import StorageError
 from jmapplug.jmap.errors import MethodError
+
+log = logging.getLogger(__name__)
 
 URN = "urn:ietf:params:jmap:submission"
 KEEP = 30 * 86_400
@@ -38,15 +42,24 @@ class SubmissionService:
         self.outbox = Outbox(
             account.store, account.folder, source, learnt=self.learn, taken=self.one_copy.sent, clock=clock
         )
-        self._began = False
+        self._recovered = self._began = False
         self._closed = Event()
         self._asked = float(sql.fact(account.store, "asked") or 0)
         known = sql.fact(account.store, "features")
         self.features = None if known is None else msgspec.json.decode(known, type=SubmissionFeatures)
-        identity.ensure_default(account)
-        sql.reconcile(account.store)
-        self.outbox.recover()
         self._tell()
+        try:
+            self._recover()
+        except StorageError as error:
+            # No room: what is there is read all the same, and nothing is sent before a pass has made up for it.
+            log.error("what was to be sent is looked at later: %s", error)
+
+    def _recover(self) -> None:
+        """What a start has to write down. Raises StorageError."""
+        identity.ensure_default(self.account)
+        sql.reconcile(self.account.store)
+        self.outbox.recover()
+        self._recovered = True
 
     def learn(self, features: SubmissionFeatures) -> None:
         """What the server offers, for the Session and for the checks of the next creation."""
@@ -65,7 +78,9 @@ class SubmissionService:
         """Nothing: an account that cannot send reads mail."""
 
     def sync(self) -> None:
-        """Have the queue running; old records go; once a day, ask the server what it offers."""
+        """Have the queue running; old records go; once a day, ask the server what it offers. Raises StorageError."""
+        if not self._recovered:
+            self._recover()
         self.outbox.run()
         now = self.outbox.clock()
         if not self._began:

@@ -243,11 +243,18 @@ def remember(store: Store, key: str, value: str) -> None:
 
 
 def restored(store: Store) -> bool:
-    """Whether own.sqlite3 is another file than at the last start: a copy from a backup, or saved from a damaged one."""
+    """Whether own.sqlite3 is not the file of the last :func:`settle`: a backup, or saved from a damaged one."""
+    return fact(store, "file") not in (None, _file(store)) or store.restored
+
+
+def settle(store: Store) -> None:
+    """The queue is that of this file now. Behind all else that a start does, which may be killed."""
+    remember(store, "file", _file(store))
+
+
+def _file(store: Store) -> str:
     facts = os.stat(store.own.path)
-    here, known = f"{facts.st_dev}-{facts.st_ino}", fact(store, "file")
-    remember(store, "file", here)
-    return known not in (None, here) or store.restored
+    return f"{facts.st_dev}-{facts.st_ino}"
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +19,7 @@ import pytest
 from push_rig import ACCOUNT, TYPES, Rig, until
 
 from jmapplug.capabilities.core import WEBPUSH, push_http, push_target, pusher, vapid
+from jmapplug.errors import StorageError
 from jmapplug.store import wake
 from jmapplug.testing.push_service import PushService, check_vapid
 
@@ -376,6 +380,29 @@ def test_a_verified_subscription_keeps_the_worker_and_wakes_it_at_boot(rig: Rig)
     rig.call("PushSubscription/set", destroy=[id_])
     assert not rig.pusher.busy
     assert not wake.is_marked(rig.folder)
+
+
+def test_a_worker_that_has_no_room_for_its_mark_opens_and_sets_it_when_there_is(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.subscribe()
+    rig.close()
+    shutil.rmtree(rig.folder / "wake")
+
+    def full(path: Path, *_args: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "touch", full)
+        rig.open()
+        assert rig.pusher.busy
+        with pytest.raises(StorageError, match="full"):
+            rig.pusher.sync()
+    assert not wake.is_marked(rig.folder)
+    rig.pusher.sync()
+    assert wake.is_marked(rig.folder)
+    rig.move("Email")
+    until(lambda: rig.service.posts, "the post")
 
 
 def test_a_subscription_that_waits_for_its_client_keeps_nobody_awake(rig: Rig) -> None:

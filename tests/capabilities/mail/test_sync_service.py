@@ -11,7 +11,9 @@ from sync_rig import Rig
 
 from jmapplug.backends import Features
 from jmapplug.capabilities.mail.service import HISTORY
+from jmapplug.capabilities.mail.sync_pass import FLAGS_AGE
 from jmapplug.errors import FolderError, UpstreamError
+from jmapplug.testing import memory_server
 from jmapplug.testing.memory_source import MemoryServer, switch
 
 
@@ -257,7 +259,7 @@ def test_further_background_work_comes_after_history(rig: Rig) -> None:
 
 
 def test_without_condstore_unchanged_folders_are_compared_now_and_then_only(tmp_path: Path) -> None:
-    """Rule 21: a full comparison of each folder every 10 minutes."""
+    """Rule 21: a full comparison of each folder now and then."""
     rig = Rig(tmp_path, MemoryServer(Features()), full_flags=False)
     rig.deliver("one")
     rig.sync()
@@ -269,6 +271,36 @@ def test_without_condstore_unchanged_folders_are_compared_now_and_then_only(tmp_
     rig.store.cache.write(lambda txn: txn.execute("UPDATE mailbox SET full_flags_at = full_flags_at - 700"))
     rig.service.wait(0)
     rig.sync()
+    rig.check()
+    rig.close()
+
+
+def test_a_highestmodseq_that_sticks_is_not_believed_after_the_first_new_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wish 14: new mail is seen as ever, flags within five minutes, and at once where UNSEEN tells of them."""
+    monkeypatch.setattr(memory_server, "_MODSEQ_STEP", 0)
+    rig = Rig(tmp_path, MemoryServer(Features(condstore=True)), full_flags=False)
+    rig.server.create(b"Archive")
+    rig.deliver("one")
+    rig.deliver("two", b"Archive")
+    rig.sync()
+
+    def looked() -> None:
+        rig.service.wait(0)
+        rig.sync()
+
+    rig.server.set_flags(b"Archive", 1, "\\Seen")
+    looked()
+    rig.check()
+    rig.server.set_flags(b"Archive", 1, "\\Seen", "\\Flagged")
+    looked()
+    assert not rig.service._stuck
+    rig.deliver("three")
+    looked()
+    assert rig.service._stuck and FLAGS_AGE[1] + 60 <= 300
+    rig.store.cache.write(lambda txn: txn.execute("UPDATE mailbox SET full_flags_at = full_flags_at - 700"))
+    looked()
     rig.check()
     rig.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -21,7 +22,8 @@ from submission_rig import Rig
 
 from jmapplug.capabilities.submission import delivery as outcomes
 from jmapplug.capabilities.submission import store as sql
-from jmapplug.errors import UpstreamError
+from jmapplug.capabilities.submission.outbox import Outbox
+from jmapplug.errors import FULL, StorageError, UpstreamError
 from jmapplug.store import wake
 from jmapplug.store.database import Database
 
@@ -56,7 +58,7 @@ class Dying:
         database.write = counted  # type: ignore[method-assign]
 
 
-def restart(rig: Rig) -> None:
+def restart(rig: Rig, meanwhile: Callable[[], object] = lambda: None) -> None:
     """As after kill -9: no greenlet of the old life does anything any more."""
     gevent.killall(list(rig.service.outbox._greenlets.values()))
     if rig.service.outbox._runner is not None:
@@ -67,6 +69,7 @@ def restart(rig: Rig) -> None:
     rig.store.close()
     rig.way.gates.clear()
     rig.way.fail.clear()
+    meanwhile()
     rig.open()
 
 
@@ -139,6 +142,62 @@ def test_dying_in_the_middle_of_the_hand_over(rig: Rig, step: str) -> None:
     assert len(rig.way.taken) == (before + 1 if step == "connect" else before)
     reply = rig.get(told)["deliveryStatus"]["x@y.z"]["smtpReply"]
     assert reply == ("250 2.1.5 Ok" if step == "connect" else outcomes.CRASHED)
+
+
+@pytest.mark.parametrize("step", ["connect", "data", "answer"])
+@pytest.mark.parametrize("room", range(4))
+def test_a_start_that_finds_no_room_is_made_up_for_before_anything_is_sent(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, step: str, room: int
+) -> None:
+    """``room`` for so many commits; then none, while clients read."""
+    sender = {"email": "ada@example.org", "parameters": {"HOLDFOR": "60"}}
+    told = create(rig, envelope={"mailFrom": sender, **TO})
+    assert told is not None
+    rig.way.gates[step] = gevent.event.Event()
+    rig.pass_time(61)
+    before = len(rig.way.taken)
+    left, write = [room], Database.write
+
+    def full(database: Database, work: Callable[[Any], Any]) -> Any:
+        if left[0] == 0:
+            raise StorageError(FULL)
+        left[0] -= 1
+        return write(database, work)
+
+    with monkeypatch.context() as disk:
+        restart(rig, lambda: disk.setattr(Database, "write", full))
+        assert rig.get(told)["emailId"] == "e1"
+        for _ in range(3):
+            rig.now += DAY
+            with suppress(StorageError):
+                rig.service.sync()
+            gevent.sleep(0.01)
+        assert len(rig.way.taken) == before, "without room nothing is begun"
+    rig.service.sync()
+    check(rig, told)
+    assert len(rig.way.taken) == (before + 1 if step == "connect" else before)
+
+
+def test_a_restored_queue_that_finds_no_room_at_first_is_still_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = {"email": "ada@example.org", "parameters": {"HOLDFOR": "3600"}}
+    soon = create(rig, envelope={"mailFrom": sender, **TO})
+    assert soon is not None
+    rig.close()
+    shutil.copytree(rig.folder, rig.folder.with_name("copy"))
+    shutil.rmtree(rig.folder)
+    shutil.copytree(rig.folder.with_name("copy"), rig.folder)
+    rig.now += 3601
+    with monkeypatch.context() as disk:
+        disk.setattr(Outbox, "_finish", lambda *_args: _raise(StorageError(FULL)))
+        rig.open()
+    rig.reopen()
+    assert rig.get(soon)["deliveryStatus"]["x@y.z"]["smtpReply"] == outcomes.RESTORED
+    rig.pass_time(DAY)
+    assert rig.way.taken == []
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_an_unanswered_creation_of_which_nothing_left_did_not_happen(rig: Rig) -> None:

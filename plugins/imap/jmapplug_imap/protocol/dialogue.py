@@ -12,6 +12,7 @@ import msgspec
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap.protocol.channel import Channel, Timeouts
 from jmapplug_imap.protocol.commands import Command, Upload, Writer
+from jmapplug_imap.protocol.discretion import discreet
 from jmapplug_imap.protocol.errors import CommandBad, CommandError, CommandNo, ConnectionBroken, ProtocolError
 from jmapplug_imap.protocol.lexer import Limits
 from jmapplug_imap.protocol.refusals import TEMPORARY_CODES, code_of
@@ -62,12 +63,16 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Pending(msgspec.Struct):
-    """A command under way: its tag, what came for it so far, and its end where that came early. ``verb``: its name."""
+    """A command under way: its tag, what came for it so far, and its end where that came early."""
 
     tag: str
     untagged: list[Response]
-    verb: str = ""
+    command: Command = ("",)
     status: Status | None = None
+
+    @property
+    def verb(self) -> str:
+        return str(self.command[0]).upper()
 
 
 class Dialogue:
@@ -170,10 +175,10 @@ class Dialogue:
         for command in commands:
             self._tags += 1
             tag = f"a{self._tags}"
-            written.append((tag, str(command[0]).upper(), writer.command(tag.encode(), command)))
+            written.append((tag, command, writer.command(tag.encode(), command)))
         self.round_trips += 1
-        for tag, verb, parts in written:
-            pending = Pending(tag, [], verb)
+        for tag, command, parts in written:
+            pending = Pending(tag, [], command)
             under_way.append(pending)
             self._under_way[tag] = pending
             for index, (octets, wait) in enumerate(parts):
@@ -313,7 +318,8 @@ class Dialogue:
             return Result(status.text, status.code, pending.untagged)
         code = code_of(pending.verb, status.code.name if status.code else None, status.text)
         kind = CommandNo if status.kind == "NO" else CommandBad
-        return kind(status.text or "refused", code=code, temporary=code in TEMPORARY_CODES)
+        text = discreet(status.text, [pending.command], self.selected) or "refused"
+        return kind(text, code=code, temporary=code in TEMPORARY_CODES)
 
     def _receive(self, deadline: float | None, quiet: bool = False) -> Response | None:
         """The next response; None at the deadline when ``quiet`` (IDLE). BYE ends the connection at any time."""
@@ -325,13 +331,19 @@ class Dialogue:
     def _note(self, status: Status) -> None:
         code = status.code.name if status.code else None
         if code == "ALERT":
-            self.alerts = [*self.alerts, status.text][-MAX_ALERTS:]
-            self.on_alert(status.text)
+            text = self._discreet(status.text)
+            self.alerts = [*self.alerts, text][-MAX_ALERTS:]
+            self.on_alert(text)
         # RFC 7162 §3.2.11: CLOSED comes while another mailbox is being selected.
         if code == "CLOSED":
             self.selected = self.uidvalidity = None
         if status.kind == "BYE" and not status.tag:
-            raise ConnectionBroken(f"the server says goodbye: {status.text}", code=code_of("", code, status.text))
+            text = self._discreet(status.text)
+            raise ConnectionBroken(f"the server says goodbye: {text}", code=code_of("", code, status.text))
+
+    def _discreet(self, text: str) -> str:
+        """What is said unasked may be about anything that is under way."""
+        return discreet(text, [pending.command for pending in self._under_way.values()], self.selected)
 
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self.timeouts.command if timeout is None else timeout)
