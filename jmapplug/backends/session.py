@@ -19,7 +19,9 @@ class Session(Protocol):
     ``known`` is False while nobody can say yet what the upstream offers (it was never reached). A session may also
     have ``held``: the UpstreamError that every call would raise now, because the upstream must be left alone for
     ``retry_after`` seconds, None where it may be asked; and ``hold(error, seconds)``: begin with such a pause, which an
-    earlier session of the same settings was in. Its mail source may have ``alerts``: texts for the operator; and
+    earlier session of the same settings was in. ``on_renewed(news)``, where a session has it, is set by whoever opened
+    it: called with secret settings (``{field: value}``) that the upstream has replaced, it stores them, and raises
+    JmapplugError where it cannot. Its mail source may have ``alerts``: texts for the operator; and
     ``background_in``: octets received by passes and background calls (else JMAP_ACCOUNT_BANDWIDTH has no effect).
     """
 

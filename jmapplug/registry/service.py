@@ -159,7 +159,9 @@ class Registry:
 
         ``seal``: as in :meth:`Standings.pool`.
         """
-        row = self._row(header)
+        return self._opened(self._row(header))
+
+    def _opened(self, row: Row) -> Header:
         return {
             "accountid": row["accountid"],
             "email": row["email"],
@@ -272,6 +274,29 @@ class Registry:
         self._restart_worker(row["accountid"])
         return {}
 
+    def renew(self, header: Header) -> Header:
+        """``{accountid, was: {name: value}, now: {name: value}}``: secrets that an upstream has replaced → as ``open``.
+
+        Its worker asks, and knows them already. Raises Conflict where neither the one nor the other is stored.
+        """
+        was, now = header["was"], header["now"]
+
+        def work(records: Records) -> Row:
+            row = records.account(str(header.get("accountid")))
+            if row is None:
+                raise NotFound("not found")
+            given = self._shelf.settings(row)
+            stored = {name: given.get(name) for name in now}
+            if stored == now:
+                return row
+            if stored != was or not now.keys() <= self._shelf.secrets(row["type"]):
+                raise Conflict("the account has other settings by now")
+            sealed = self._shelf.sealed(row["accountid"], row["type"], given | now)
+            records.change_account(row["accountid"], {"settings": sealed})
+            return row | {"settings": sealed}
+
+        return self._opened(self._db.run(work))
+
     # --- counters
 
     def count(self, header: Header) -> Header:
@@ -343,6 +368,7 @@ COMMANDS: dict[str, Callable[[Registry, Header], Header]] = {
     "reported": Registry.reported,
     "login": Registry.login,
     "heal": Registry.heal,
+    "renew": Registry.renew,
     "token_create": lambda registry, header: registry.tokens.create(header),
     "token_list": lambda registry, header: registry.tokens.listing(header),
     "token_revoke": lambda registry, header: registry.tokens.revoke(header),

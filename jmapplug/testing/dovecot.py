@@ -81,10 +81,12 @@ ssl_cert = <{folder}/tls/cert.pem
 ssl_key = <{folder}/tls/key.pem
 ssl_dh =
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login{oauth_mechanisms}
 auth_failure_delay = 0
+{oauth_passdb}
 passdb {{
   driver = static
+  mechanisms = plain login
   args = password={password}
 }}
 userdb {{
@@ -201,6 +203,22 @@ submission_relay_port = {smtp}
 submission_max_mail_size = 50M
 """
 
+OAUTH_PASSDB = """passdb {{
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = {folder}/oauth2.conf
+}}
+"""
+
+# The token is asked for at each log-in: what has expired is refused at once.
+OAUTH = """introspection_mode = post
+introspection_url = {url}
+force_introspection = yes
+active_attribute = active
+active_value = true
+username_attribute = username
+"""
+
 # What Sieve sends (vacation answers, redirects) goes to submission_host. The limits make tests of limits short.
 SIEVE_PLUGIN = """protocol lmtp {{
   mail_plugins = $mail_plugins sieve
@@ -314,6 +332,13 @@ def _submission_parts(port: int, smtp: int) -> dict[str, str]:
     return {"submission_protocol": " submission", "submission_service": service}
 
 
+def _oauth_parts(folder: Path, url: str) -> dict[str, str]:
+    if not url:
+        return {"oauth_mechanisms": "", "oauth_passdb": ""}
+    (folder / "oauth2.conf").write_text(OAUTH.format(url=url))
+    return {"oauth_mechanisms": " oauthbearer xoauth2", "oauth_passdb": OAUTH_PASSDB.format(folder=folder)}
+
+
 def start(
     format_: str = "sdbox",
     separator: str = "/",
@@ -322,12 +347,14 @@ def start(
     connections: int = 100,
     *,
     shared: str = "",
+    oauth: str = "",
 ) -> Dovecot:
     """Start a server in a fresh short folder under the system's temporary folder (socket paths are limited).
 
     ``smtp_port``: see :class:`Dovecot`; None: a free one. ``connections``: so many a user may have from one address.
     ``shared``: with other users' folders and public ones, which LIST "*" tells ("listed"), or their prefixes alone
-    ("apart"; the public ones have a separator of their own then).
+    ("apart"; the public ones have a separator of their own then). ``oauth``: the URL at which access tokens are looked
+    up (RFC 7662), for OAUTHBEARER and XOAUTH2 beside passwords.
     """
     binary = _binary()
     assert binary, "dovecot is not installed"
@@ -338,7 +365,7 @@ def start(
     for name in ("run", "state", "mail"):
         (folder / name).mkdir()
     make_certificate(folder / "tls")
-    parts = _sieve_parts(sieve) | _submission_parts(submission, smtp)
+    parts = _sieve_parts(sieve) | _submission_parts(submission, smtp) | _oauth_parts(folder, oauth)
     sharing = ""
     if shared:
         sharing = SHARING.format(folder=folder, format=format_, **SHARED[shared])

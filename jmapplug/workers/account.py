@@ -128,6 +128,14 @@ class Account:
             self.close_session()
             self._take(record)
 
+    def _renewed(self, news: dict[str, Any]) -> None:
+        """Secrets that the upstream has replaced are the account's settings from here on; the session goes on.
+
+        Raises JmapplugError: Conflict where others were stored meanwhile.
+        """
+        was = {name: self.record["settings"].get(name) for name in news}
+        self._take(self.login.renew(was, news))
+
     # --- upstream
 
     @property
@@ -138,6 +146,8 @@ class Account:
                 if self._session is None:
                     session = self.backend.open(self.settings, self.email)
                     holding.resume(self.store, session, self._seal)
+                    if hasattr(session, "on_renewed"):
+                        session.on_renewed = self._renewed
                     self._session = session
         return self._session
 

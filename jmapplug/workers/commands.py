@@ -110,7 +110,7 @@ def upstream(error: Exception) -> MethodError | None:
         return None
     log.info("upstream: %s", error)
     if isinstance(error, AuthenticationError):
-        return MethodError("serverUnavailable", "The mail server does not take the account's stored password.")
+        return MethodError("serverUnavailable", "The mail server does not take the account's stored credentials.")
     if error.temporary:
         return MethodError("serverUnavailable", "The mail server cannot be reached at the moment.")
     return MethodError("serverFail", "The mail server refused the request.")

@@ -64,6 +64,11 @@ class Login:
 
     # --- credentials
 
+    def renew(self, was: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+        """Store secret settings in place of what they were; the account's record from here on. Raises JmapplugError."""
+        header = {"accountid": self._account_id, "was": was, "now": now}
+        return self._client.call(paths.ACCOUNTS, "renew", header, timeout=TIMEOUT, retry=True)[0]
+
     def watch(self, on_standing: Callable[[], None]) -> None:
         """Have ``on_standing`` called when :meth:`standing` may have changed. It must not block; nor does this."""
         if self._watch is None:

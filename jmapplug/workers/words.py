@@ -20,6 +20,6 @@ def in_words(error: UpstreamError | StorageError) -> str:
     if isinstance(error, StorageError):
         return f"{error}: nothing is synchronised until that is mended"
     if isinstance(error, AuthenticationError):
-        return f"The mail server does not take the stored user name and password: {error}"
+        return f"The mail server does not take the stored credentials: {error}"
     words = WORDS.get((error.code or "").lower())
     return f"{words}: {error}" if words else str(error)

@@ -128,7 +128,7 @@ def test_refused_credentials_are_not_tried_by_requests_nor_by_new_workers_until_
         tries = log_ins(relay)
         assert sync(scene).status == 500
         told = status(scene)
-        assert "does not take the stored user name and password" in told["error"]
+        assert "does not take the stored credentials" in told["error"]
         assert 50 <= told["next_retry"] <= 60
         pid = service.worker_pid(scene.account)
         wait_until(lambda: not running(pid), "the idle worker has ended")

@@ -499,7 +499,7 @@ def test_status_says_how_changes_are_learnt(service, busy):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (AuthenticationError("go away"), "does not take the stored user name and password: go away"),
+        (AuthenticationError("go away"), "does not take the stored credentials: go away"),
         (UpstreamError("later", code="LIMIT"), "allows us no more for the moment: later"),
         (UpstreamError("later", code="unavailable"), "not available for the moment: later"),
         (UpstreamError("cannot connect"), "cannot connect"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import ClassVar
 
 import gevent
@@ -13,6 +14,7 @@ from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
 from jmapplug_imap import discovery, preload, sieve
 from jmapplug_imap.connecting import connect
 from jmapplug_imap.managesieve import ManageSieve
+from jmapplug_imap.oauth import Tokens, tokens_of
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.settings import PUBLIC, SECRETS, ImapSettings
 from jmapplug_imap.source import ImapSource
@@ -28,10 +30,15 @@ class ImapSession:
     """One account's open IMAP upstream."""
 
     def __init__(self, settings: ImapSettings, email: str) -> None:
-        self._mail = ImapSource(settings, email)
-        self._submission = SmtpSource(settings, email) if settings.smtpHost else None
+        self.on_renewed: Callable[[dict[str, str]], None] = lambda news: None
+        """See backends.Session: a provider may replace a refresh token each time that it is used."""
+        tokens: Tokens | None = None
+        if settings.oauthRefreshToken:
+            tokens = Tokens(settings, lambda token: self.on_renewed({"oauthRefreshToken": token}))
+        self._mail = ImapSource(settings, email, tokens=tokens)
+        self._submission = SmtpSource(settings, email, tokens=tokens) if settings.smtpHost else None
         self._sieve: sieve.Sieve | None = None
-        if settings.sieveHost and settings.sievePort:
+        if settings.sieveHost and settings.sieve_possible:
             self._sieve = sieve.Sieve(lambda: self._connect_sieve(settings, email))
 
     @property
@@ -90,8 +97,9 @@ class ImapBackend:
     def validate(self, settings: ImapSettings, email: str) -> ImapSettings:
         """Fill in user name and server (SRV records where ``imapHost`` is missing), then log in once.
 
-        Raises SetupError (``imapHost``, ``imapCA``, ``password``, ``username``) for what the person can mend, and
-        UpstreamError where the server is away.
+        With OAuth the refresh token is used; where the provider replaces it, the new one is in the answer.
+        Raises SetupError (``imapHost``, ``imapCA``, ``password``, ``username``, ``oauth…``) for what the person can
+        mend, and UpstreamError where the server is away.
         """
         complete = msgspec.structs.replace(settings, username=settings.username or email)
         if not complete.username:
@@ -101,13 +109,14 @@ class ImapBackend:
             complete = msgspec.structs.replace(
                 complete, imapHost=offer.host, imapPort=offer.port, imapSSL=offer.security
             )
-        if not complete.password:
-            raise SetupError("password", "a password is needed to log in at the IMAP server")
-        return self._tried(complete, email)
+        _check_credentials(complete)
+        tokens = tokens_of(complete)
+        tried = self._tried(complete, email, tokens)
+        return tried if tokens is None else msgspec.structs.replace(tried, oauthRefreshToken=tokens.refresh_token)
 
     def notes(self, settings: ImapSettings, email: str) -> str | None:
-        """See Backend.notes: whether sending works."""
-        return trouble(settings, email) if settings.smtpHost else None
+        """See Backend.notes: whether sending works. Not tried with OAuth: by now the refresh token is the worker's."""
+        return trouble(settings, email) if settings.smtpHost and not settings.smtp_oauth else None
 
     def check_password(self, settings: ImapSettings, email: str, password: str) -> bool:
         """See Backend.check_password. Raises UpstreamError when the server cannot be asked."""
@@ -129,30 +138,45 @@ class ImapBackend:
         """See Backend.open."""
         return ImapSession(settings, email)
 
-    def _tried(self, settings: ImapSettings, email: str) -> ImapSettings:
+    def _tried(self, settings: ImapSettings, email: str, tokens: Tokens | None) -> ImapSettings:
         """Log in at the IMAP server, and meanwhile look for a ManageSieve server where none is named."""
-        if not settings.sievePort:
-            self._try(settings, email)
+        if not settings.sieve_possible:
+            self._try(settings, email, tokens)
             return settings
         if settings.sieveHost:
-            self._try(settings, email)
+            self._try(settings, email, tokens)
             sieve.check_named(settings, email)
             return settings
         probing = gevent.spawn(sieve.probe, settings, email)
         try:
-            self._try(settings, email)
+            self._try(settings, email, tokens)
             probing.join(PROBE_PATIENCE)
             return probing.value or settings
         finally:
             probing.kill(block=False)
 
-    def _try(self, settings: ImapSettings, email: str) -> None:
+    def _try(self, settings: ImapSettings, email: str, tokens: Tokens | None) -> None:
         try:
-            connect(settings, email, timeouts=TRY_TIMEOUTS).close()
+            connect(settings, email, tokens=tokens, timeouts=TRY_TIMEOUTS).close()
         except AuthenticationError as error:
+            if tokens is not None:
+                raise SetupError("oauthRefreshToken", str(error)) from error
             raise SetupError("password", f"the IMAP server refuses this login: {error}") from error
         except UpstreamError as error:
             if error.temporary:
                 raise
             field = "imapCA" if "certificate" in str(error) or "CA file" in str(error) else "imapHost"
             raise SetupError(field, str(error)) from error
+
+
+def _check_credentials(settings: ImapSettings) -> None:
+    """Raises SetupError for what is missing to log in with."""
+    if not settings.oauthRefreshToken:
+        if not settings.password:
+            raise SetupError("password", "a password is needed to log in at the IMAP server")
+        return
+    for name in ("oauthTokenUrl", "oauthClientId"):
+        if not getattr(settings, name):
+            raise SetupError(name, f"{name} is needed with oauthRefreshToken")
+    if settings.sieveHost and settings.sievePort and not settings.password:
+        raise SetupError("sieveHost", "a ManageSieve server takes passwords only, and this account has none")

@@ -13,6 +13,15 @@ _Password = Annotated[str, msgspec.Meta(max_length=65536, pattern=r"\A[^\x00\r\n
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _Url = Annotated[str, msgspec.Meta(max_length=2048, pattern=r"\A(https?://[^\s\x00-\x1f\x7f]+)?\Z")]
+_TokenUrl = Annotated[
+    str,
+    # The refresh token goes there: TLS, or our own machine. No "@": nobody's name or password.
+    msgspec.Meta(
+        max_length=2048,
+        pattern=r"\A((https://[^\s\x00-\x1f\x7f/?#@]+|http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?)"
+        r"([/?][^\s\x00-\x1f\x7f#]*)?)?\Z",
+    ),
+]
 _Pem = Annotated[str, msgspec.Meta(max_length=1_000_000, pattern=r"\A[^\x00]*\Z")]
 _Sender = Annotated[str, msgspec.Meta(max_length=320, pattern=r"\A[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+\Z")]
 
@@ -22,7 +31,7 @@ STARTTLS: Final = 3
 Security = Literal[0, 1, 2, 3]
 """The SSL numbers of the management API: 0 (or 1) plain, 2 TLS from the first byte, 3 STARTTLS."""
 
-SECRETS = frozenset({"password", "smtpPassword"})
+SECRETS = frozenset({"password", "smtpPassword", "oauthClientSecret", "oauthRefreshToken"})
 PUBLIC = ("imapHost", "imapPort")
 
 
@@ -33,6 +42,9 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     the same user name, password and CA; without ``sieveHost`` it is looked for on ``imapHost``, ``sievePort`` 0: never.
     Without ``smtpHost`` the account cannot send; user name, password and CA of SMTP default to those of IMAP.
     ``sendAs``: addresses, or ``*@domain``, that may be sent from besides the account's own.
+
+    With ``oauthRefreshToken`` the account logs in with OAuth, at ``oauthTokenUrl`` as ``oauthClientId``, and needs no
+    password; SMTP does so too unless it has ``smtpPassword``. ManageSieve takes passwords only.
     """
 
     username: _Login | None = None
@@ -51,11 +63,16 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     sieveHost: _Host | None = None
     sievePort: _PortOrNone = 4190
     sieveSSL: Security = STARTTLS
+    oauthTokenUrl: _TokenUrl | None = None
+    oauthClientId: _Login | None = None
+    oauthClientSecret: _Password | None = None
+    oauthRefreshToken: _Password | None = None
+    oauthScope: _Login | None = None
     caldavURL: _Url | None = None
     carddavURL: _Url | None = None
 
     def __repr__(self) -> str:
-        """Never shows the password (it would reach logs and error pages)."""
+        """Never shows a secret (it would reach logs and error pages)."""
         return f"ImapSettings({self.username!r}, {self.imapHost!r}:{self.imapPort})"
 
     @property
@@ -72,3 +89,13 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     def sieve_security(self) -> int:
         """``sieveSSL`` in the same way."""
         return PLAIN if self.sieveSSL == 1 else self.sieveSSL
+
+    @property
+    def sieve_possible(self) -> bool:
+        """Whether there is something to log in with at a ManageSieve server."""
+        return bool(self.sievePort and (self.password or not self.oauthRefreshToken))
+
+    @property
+    def smtp_oauth(self) -> bool:
+        """Whether sending logs in with OAuth."""
+        return bool(self.oauthRefreshToken and not self.smtpPassword)

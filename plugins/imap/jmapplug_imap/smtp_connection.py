@@ -16,6 +16,7 @@ from jmapplug.backends import Answered, Delivery, EnvelopeAddress, SubmissionFea
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap import smtp_commands as commands
 from jmapplug_imap.protocol import transport
+from jmapplug_imap.protocol.auth import MECHANISMS, Credentials, Mechanism, without_secrets
 from jmapplug_imap.protocol.errors import ConnectionBroken, ProtocolError
 from jmapplug_imap.protocol.refusals import advice
 from jmapplug_imap.settings import STARTTLS, TLS
@@ -26,6 +27,8 @@ NAME = "[127.0.0.1]"
 """How we greet: an address literal is always valid (RFC 5321 §4.1.3), and this one tells nothing of our network."""
 PIPELINE = 50
 """Commands sent before their replies are read: few enough that neither side's buffers fill up (RFC 2920 §3.1)."""
+LINE = 510
+"""Octets of a command before its CRLF, at most (RFC 5321 §4.5.3.1.4)."""
 _REFUSED = frozenset({530, 534, 535, 538, 550, 554})
 
 
@@ -82,33 +85,38 @@ class SmtpConnection:
         # RFC 3207 §4.2: what was known from before is forgotten.
         self._ehlo()
 
-    def login(self, username: str, password: str) -> None:
+    def login(self, credentials: Credentials) -> None:
         """AUTH where the server offers a way that we know (RFC 4954). Raises AuthenticationError, UpstreamError."""
         offered = {each.upper() for each in self.features.extensions.get("AUTH", ())}
-        if not offered or not password:
+        if not offered or not credentials.secret:
             return
-        if "PLAIN" in offered:
-            reply = self._command(f"AUTH PLAIN {_base64(f'{chr(0)}{username}{chr(0)}{password}')}")
-        elif "LOGIN" in offered:
-            reply = self._auth_login(username, password)
-        else:
+        oauth = credentials.token is not None
+        mechanism = next((each for each in MECHANISMS if each.oauth is oauth and each.name in offered), None)
+        if mechanism is None:
             raise UpstreamError(f"{self._host} offers no way to log in that we can use", temporary=False)
+        reply = self._authenticate(mechanism, credentials)
         if reply.code == 235:
             # RFC 4954 §4 allows a server to offer more to who is known.
             self._ehlo()
             return
-        text = _scrubbed(reply.text, username, password)
+        text = without_secrets(reply.text, credentials)
         if reply.code in _REFUSED:
-            words = advice(text)
+            words = advice(text, oauth)
             raise AuthenticationError(f"the SMTP server refuses the login: {text}" + (f". {words}" if words else ""))
         raise UpstreamError(f"logging in at the SMTP server failed: {text}", temporary=reply.temporary)
 
-    def _auth_login(self, username: str, password: str) -> Reply:
-        reply = self._command("AUTH LOGIN")
-        for step in (username, password):
+    def _authenticate(self, mechanism: Mechanism, credentials: Credentials) -> Reply:
+        """The exchange; a challenge past its steps (the error of OAuth, RFC 7628 §3.2.2) is answered once."""
+        steps = [_base64(step) for step in mechanism.steps(credentials.username, credentials.secret)]
+        line = f"AUTH {mechanism.name}"
+        # RFC 4954 §4: an initial response must not make the line longer than any command may be.
+        if mechanism.first and len(line) + 1 + len(steps[0]) <= LINE:
+            line = f"{line} {steps.pop(0)}"
+        reply = self._command(line)
+        for step in (*steps, mechanism.failed.decode()):
             if reply.code != 334:
-                return reply
-            reply = self._command(_base64(step))
+                break
+            reply = self._command(step)
         return reply
 
     # --- the message ---------------------------------------------------------------------------------------------
@@ -234,10 +242,3 @@ def _refused(recipients: Sequence[EnvelopeAddress], text: str) -> Delivery:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _scrubbed(text: str, username: str, password: str) -> str:
-    """A server may echo what it was told."""
-    for secret in (password, _base64(password), _base64(f"\0{username}\0{password}")):
-        text = text.replace(secret, "…")
-    return text

@@ -29,6 +29,7 @@ from jmapplug_imap.finding import Finding
 from jmapplug_imap.folder_changes import FolderChanges
 from jmapplug_imap.folders import FolderLister
 from jmapplug_imap.labels import Labels
+from jmapplug_imap.oauth import Tokens
 from jmapplug_imap.passes import Passes
 from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.protocol.commands import Command
@@ -45,13 +46,19 @@ class ImapSource:
     """See backends.MailSource. ``record``: keep every command in ``commands`` (tests only: it grows for ever)."""
 
     def __init__(
-        self, settings: ImapSettings, email: str, *, timeouts: Timeouts | None = None, record: bool = False
+        self,
+        settings: ImapSettings,
+        email: str,
+        *,
+        tokens: Tokens | None = None,
+        timeouts: Timeouts | None = None,
+        record: bool = False,
     ) -> None:
         self.commands: list[str] = []
         factory = _recorder(self.commands) if record else Connection
         port = settings.imapPort
         self.identity = f"{settings.username or email}@{(settings.imapHost or '').lower().rstrip('.')}:{port}"
-        self._access = Access(lambda: connect(settings, email, timeouts=timeouts, factory=factory))
+        self._access = Access(lambda: connect(settings, email, tokens=tokens, timeouts=timeouts, factory=factory))
         self._folders = FolderLister(self._access)
         self._passes = Passes(self._access)
         self._contents = Contents(self._access)

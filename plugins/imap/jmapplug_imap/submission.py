@@ -9,6 +9,8 @@ from pathlib import Path
 from jmapplug.backends import Delivery, EnvelopeAddress, SubmissionFeatures
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.connecting import ca_file
+from jmapplug_imap.oauth import Tokens
+from jmapplug_imap.protocol.auth import Credentials
 from jmapplug_imap.settings import ImapSettings
 from jmapplug_imap.smtp_commands import shape_of
 from jmapplug_imap.smtp_connection import SmtpConnection, SmtpTimeouts
@@ -20,10 +22,13 @@ TRY_TIMEOUTS = SmtpTimeouts(connect=10, command=15, quit=1)
 class SmtpSource:
     """See backends.SubmissionSource. Every call has a connection of its own."""
 
-    def __init__(self, settings: ImapSettings, email: str, timeouts: SmtpTimeouts | None = None) -> None:
+    def __init__(
+        self, settings: ImapSettings, email: str, timeouts: SmtpTimeouts | None = None, tokens: Tokens | None = None
+    ) -> None:
         self._settings = settings
         self._username = settings.smtpUsername or settings.username or email
         self._timeouts = timeouts or SmtpTimeouts()
+        self._tokens = tokens if settings.smtp_oauth else None
         self._features: SubmissionFeatures | None = None
 
     def features(self) -> SubmissionFeatures:
@@ -52,6 +57,23 @@ class SmtpSource:
     @contextmanager
     def _connected(self) -> Iterator[SmtpConnection]:
         """A connection that is logged in; QUIT behind it, or just cut after an error."""
+        connection = self._logged_in()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.quit()
+
+    def _logged_in(self) -> SmtpConnection:
+        if self._tokens is not None:
+            return self._tokens.logged_in(
+                lambda token: self._opened(lambda: Credentials(self._username, token=token()))
+            )
+        password = self._settings.smtpPassword or self._settings.password
+        return self._opened(lambda: Credentials(self._username, password))
+
+    def _opened(self, credentials: Callable[[], Credentials]) -> SmtpConnection:
         settings = self._settings
         with ca_file(settings.smtpCA or settings.imapCA) as trusted:
             connection = SmtpConnection(
@@ -59,13 +81,12 @@ class SmtpSource:
             )
             try:
                 connection.open()
-                connection.login(self._username, settings.smtpPassword or settings.password or "")
+                connection.login(credentials())
                 self._features = connection.features
-                yield connection
             except BaseException:
                 connection.close()
                 raise
-            connection.quit()
+        return connection
 
 
 def trouble(settings: ImapSettings, email: str) -> str | None:

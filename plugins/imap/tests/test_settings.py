@@ -34,6 +34,12 @@ def test_every_field_may_be_left_out_and_has_the_documented_default() -> None:
         {"caldavURL": "ftp://example.org"},
         {"carddavURL": "javascript:alert(1)"},
         {"imapHost": "host\n"},
+        {"oauthTokenUrl": "http://oauth.example.com/token"},
+        {"oauthTokenUrl": "http://127.0.0.1@oauth.example.com/token"},
+        {"oauthTokenUrl": "http://127.0.0.1.example.com/token"},
+        {"oauthTokenUrl": "https://me:pw@oauth.example.com/token"},
+        {"oauthTokenUrl": "https://oauth.example.com/to ken"},
+        {"oauthRefreshToken": "a\r\nb"},
     ],
 )
 def test_a_wrong_type_or_value_is_refused(wrong: dict[str, Any]) -> None:
@@ -46,6 +52,23 @@ def test_one_is_a_synonym_of_plain() -> None:
 
 
 def test_the_password_is_a_secret_and_never_printed() -> None:
-    settings = ImapSettings(username="ann", password="hunter2", smtpPassword="hunter2", imapHost="h")
+    settings = ImapSettings(username="ann", imapHost="h", **dict.fromkeys(SECRETS, "hunter2"))
     assert "hunter2" not in repr(settings) + str(settings) + f"{settings}"
-    assert {"password", "smtpPassword"} == SECRETS and not SECRETS & set(PUBLIC)
+    assert {"password", "smtpPassword", "oauthClientSecret", "oauthRefreshToken"} == SECRETS
+    assert not SECRETS & set(PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://oauth2.example.com/token",
+        "https://h:8443/a?b=c",
+        "http://localhost:1/t",
+        "http://127.0.0.1:99",
+        "",
+        None,
+        "http://[::1]:80/t",
+    ],
+)
+def test_a_refresh_token_goes_over_tls_or_stays_on_this_machine(url: str | None) -> None:
+    assert msgspec.convert({"oauthTokenUrl": url}, ImapSettings).oauthTokenUrl == url

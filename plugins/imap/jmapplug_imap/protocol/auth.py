@@ -26,15 +26,19 @@ Converse = Callable[[Command, "Answer | None"], "Result"]
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Who logs in. ``token`` gives a fresh OAuth access token and is asked once per login; it goes before ``password``.
+    """Who logs in. ``token``: an OAuth access token; it goes before ``password``.
 
     ``mechanism`` forces one of the table ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"). The repr holds no secret.
     """
 
     username: str
     password: str | None = None
-    token: Callable[[], str] | None = None
+    token: str | None = None
     mechanism: str | None = None
+
+    @property
+    def secret(self) -> str:
+        return self.token or self.password or ""
 
     def __repr__(self) -> str:
         return f"Credentials({self.username!r}, …)"
@@ -79,8 +83,7 @@ def login(converse: Converse, credentials: Credentials, capabilities: frozenset[
     Raises AuthenticationError where the server refuses the credentials, CommandError where it refuses for another
     reason or offers no way, ConnectionBroken.
     """
-    oauth = credentials.token is not None
-    secret = credentials.token() if credentials.token is not None else credentials.password or ""
+    oauth, secret = credentials.token is not None, credentials.secret
     if _UNSENDABLE.search(credentials.username + secret):
         raise AuthenticationError("a user name or password with a character that no login can carry")
     offered = [each for each in MECHANISMS if _fits(each, oauth, credentials.mechanism, capabilities)]
@@ -95,7 +98,7 @@ def login(converse: Converse, credentials: Credentials, capabilities: frozenset[
         if not oauth and (words := only_oauth(capabilities)) is not None:
             raise AuthenticationError(f"the server takes no passwords. {words}")
         raise CommandNo("the server offers no way to log in that we can use", code="privacyrequired", temporary=False)
-    return _first_that_is_understood(attempts, _hidden(credentials.username, secret))
+    return _first_that_is_understood(attempts, _hidden(credentials.username, secret), oauth)
 
 
 def _fits(mechanism: Mechanism, oauth: bool, forced: str | None, capabilities: frozenset[str]) -> bool:
@@ -104,7 +107,7 @@ def _fits(mechanism: Mechanism, oauth: bool, forced: str | None, capabilities: f
     return forced is not None or f"AUTH={mechanism.name}" in capabilities
 
 
-def _first_that_is_understood(attempts: Sequence[Callable[[], Result]], hidden: Sequence[str]) -> Result:
+def _first_that_is_understood(attempts: Sequence[Callable[[], Result]], hidden: Sequence[str], oauth: bool) -> Result:
     """Try the next way only after BAD or [CANNOT]: a second guess at refused credentials may lock the account."""
     refusal: CommandError | None = None
     for attempt in attempts:
@@ -117,18 +120,18 @@ def _first_that_is_understood(attempts: Sequence[Callable[[], Result]], hidden: 
         except ConnectionBroken as error:
             text = _scrub(str(error), hidden)
             if error.code in _CREDENTIALS:
-                raise _refused(text) from None
+                raise _refused(text, oauth) from None
             raise type(error)(text, code=error.code, temporary=error.temporary) from None
     if refusal is None:
         raise UpstreamError("no way to log in was tried")
     text = _scrub(str(refusal), hidden)
     if isinstance(refusal, CommandNo) and refusal.code not in NOT_THE_CREDENTIALS:
-        raise _refused(text) from None
+        raise _refused(text, oauth) from None
     raise type(refusal)(text, code=refusal.code, temporary=refusal.temporary) from None
 
 
-def _refused(text: str) -> AuthenticationError:
-    words = advice(text)
+def _refused(text: str, oauth: bool) -> AuthenticationError:
+    words = advice(text, oauth)
     return AuthenticationError(f"the server refuses the login: {text}" + (f". {words}" if words else ""))
 
 
@@ -157,7 +160,7 @@ def _hidden(username: str, secret: str) -> list[str]:
 
 def without_secrets(text: str, credentials: Credentials) -> str:
     """A server's text that may echo what it was logged in with."""
-    return _scrub(text, _hidden(credentials.username, credentials.password or ""))
+    return _scrub(text, _hidden(credentials.username, credentials.secret))
 
 
 def _scrub(text: str, hidden: Sequence[str]) -> str:

@@ -50,8 +50,11 @@ def code_of(verb: str, code: str | None, text: str) -> str | None:
 
 _NO_PASSWORDS = (
     "This provider takes no ordinary password for IMAP. Make an app password in the provider's account settings and "
-    "store that one; where there are none, the provider's administrator has to allow passwords for IMAP "
-    "(OAuth is not supported yet)"
+    "store that one, or store an OAuth refresh token (oauthRefreshToken, oauthTokenUrl, oauthClientId)"
+)
+_NOT_WITH_OAUTH = (
+    "The mail server does not take the OAuth access token: check the user name, that the consent (oauthScope) covers "
+    "IMAP and SMTP, and that the provider allows them for this user"
 )
 _ADVICE = (
     (
@@ -73,9 +76,13 @@ _ADVICE = (
 )
 
 
-def advice(text: str) -> str | None:
-    """What a person can do about a log-in that was refused with these words; None where nothing is known."""
-    return next((words for pattern, words in _ADVICE if pattern.search(text)), None)
+def advice(text: str, oauth: bool = False) -> str | None:
+    """What a person can do about a log-in that was refused with these words; None where nothing is known.
+
+    ``oauth``: it was no password that was refused.
+    """
+    found = next((words for pattern, words in _ADVICE if pattern.search(text)), None)
+    return _NOT_WITH_OAUTH if oauth and found in (None, _NO_PASSWORDS) else found
 
 
 def only_oauth(capabilities: frozenset[str]) -> str | None:

@@ -58,7 +58,16 @@ def test_an_ordinary_wrong_password_has_no_advice() -> None:
     assert advice("Authentication failed.") is None
 
 
+@pytest.mark.parametrize("text", ["Invalid credentials (Failure)", "AUTHENTICATE failed: modern auth", ""])
+def test_a_token_that_is_refused_has_an_advice_of_its_own(text: str) -> None:
+    """Wish 19."""
+    words = advice(text, oauth=True) or ""
+    assert "check the user name" in words and "password" not in words
+    assert "switch it on" in (advice("IMAP access is disabled for your domain.", oauth=True) or "")
+
+
 def test_a_server_with_nothing_but_oauth_says_so() -> None:
     """Wish 19."""
-    assert "app password" in (only_oauth(frozenset({"IMAP4REV1", "AUTH=XOAUTH2", "LOGINDISABLED"})) or "")
+    words = only_oauth(frozenset({"IMAP4REV1", "AUTH=XOAUTH2", "LOGINDISABLED"})) or ""
+    assert "app password" in words and "oauthRefreshToken" in words
     assert only_oauth(frozenset({"IMAP4REV1", "LOGINDISABLED"})) is None
