@@ -47,7 +47,8 @@ class Lines:
 class Refusing(Relay):
     """``refuse``: (pattern, answer) rows; a command that matches does not reach the server. An answer that begins with
     "*" is said untagged, and the connection ends. ``change``: what becomes of a server's line; ``ask``: of a client's.
-    ``asked``: every line of a command, without literals. ``met``: how many were refused. All may be set at any time.
+    ``asked``: every line of a command, without literals. ``met``: how many were refused; ``on_refused`` is called
+    before the answer. All may be set at any time.
     """
 
     def __init__(self, target: int) -> None:
@@ -56,6 +57,7 @@ class Refusing(Relay):
         self.ask: Callable[[bytes], bytes] = lambda line: line
         self.asked: list[bytes] = []
         self.met = 0
+        self.on_refused: Callable[[], None] = lambda: None
         self.connections = 0
         self.most = 0
         super().__init__(target)
@@ -101,6 +103,7 @@ class Refusing(Relay):
                     server.sendall(some)
                 continue
             self.met += 1
+            self.on_refused()
             if literal and literal[2]:
                 list(lines.octets(int(literal[1]) + 2))
             if answer.startswith("*"):

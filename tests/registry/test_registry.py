@@ -191,6 +191,36 @@ def test_a_healed_password_is_the_stored_one_and_the_worker_begins_anew(registry
     assert control.asked == [("stop", "alice")] * 2
 
 
+def test_a_secret_that_the_upstream_replaced_is_the_stored_one_and_the_worker_goes_on(registry, add, control, settings):
+    """OAuth refresh tokens (RFC 6749 §6). The same question once more, its answer lost, changes nothing."""
+    add()
+    before, events = registry.open({"accountid": "alice"}), len(registry.events)
+    news = {"accountid": "alice", "was": {"password": "alice-secret"}, "now": {"password": "r3placed"}}
+    opened = registry.renew(news)
+    assert opened["settings"] == before["settings"] | {"password": "r3placed"} and opened["seal"] != before["seal"]
+    assert registry.renew(news) == registry.open({"accountid": "alice"}) == opened
+    assert control.asked == [] and len(registry.events) == events
+    assert not [file for file in settings.datadir.iterdir() if b"r3placed" in file.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ({"password": "stale"}, {"password": "new"}),
+        ({}, {"password": "new"}),
+        ({"host": "h"}, {"host": "elsewhere"}),
+    ],
+)
+def test_what_a_worker_does_not_know_or_is_no_secret_is_not_replaced(registry, add, was, now):
+    add()
+    opened = registry.open({"accountid": "alice"})
+    with pytest.raises(Conflict):
+        registry.renew({"accountid": "alice", "was": was, "now": now})
+    with pytest.raises(NotFound):
+        registry.renew({"accountid": "bob", "was": was, "now": now})
+    assert registry.open({"accountid": "alice"}) == opened
+
+
 def test_settings_written_once_more_break_the_seal_even_where_they_are_the_same(registry, add):
     add()
     opened = registry.open({"accountid": "alice"})

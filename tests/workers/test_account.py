@@ -24,6 +24,7 @@ class Session:
         self.settings = settings
         self.mail = "mail" if settings.port == 1 else None
         self.closed = False
+        self.on_renewed = lambda news: None
 
     def close(self):
         self.closed = True
@@ -84,6 +85,24 @@ def test_the_session_is_opened_once_and_anew_with_changed_settings_only(make):
     account.refresh(RECORD | {"settings": {"password": "y"}})
     assert session.closed
     assert account.session.settings.password == "y"
+
+
+def test_secrets_that_the_upstream_replaces_are_stored_and_the_session_goes_on(make):
+    account = make()
+    asked = []
+
+    def renew(was, now):
+        asked.append((was, now))
+        return account.record | {"settings": account.record["settings"] | now, "seal": "next"}
+
+    account.login = SimpleNamespace(renew=renew)
+    session = account.session
+    session.on_renewed({"password": "y"})
+    session.on_renewed({"password": "z"})
+    assert asked == [({"password": "x"}, {"password": "y"}), ({"password": "y"}, {"password": "z"})]
+    assert account.session is session and account.settings.password == "z"
+    account.refresh(RECORD | {"settings": {"password": "z", "port": "1"}, "seal": "next"})
+    assert account.session is session, "what is stored is what the account knows"
 
 
 def test_an_account_without_mail_says_so(make):

@@ -11,7 +11,7 @@ import pytest
 from jmapplug.errors import MethodError
 from jmapplug.store import uploads
 from jmapplug.store.account import Store
-from jmapplug.workers.errors import NotFound, WorkerUnavailable
+from jmapplug.workers.errors import Conflict, NotFound, WorkerUnavailable
 from jmapplug.workers.login import Login
 
 URN = "urn:test:house"
@@ -47,6 +47,15 @@ def test_it_stands_for_its_pool_and_credentials(client, login):
     assert login.states() == {}, "nobody is followed who is not asked for"
     with pytest.raises(NotFound):
         Login("nobody", "nobody", client).standing()
+
+
+def test_a_replaced_secret_is_stored_once_however_often_it_is_told(client, login):
+    was, now = {"password": "secret"}, {"password": "replaced"}
+    stored = login.renew(was, now)
+    assert stored["settings"]["password"] == "replaced"
+    assert login.renew(was, now) == stored == client.call("__accounts__", "open", {"accountid": "alice"})[0]
+    with pytest.raises(Conflict):
+        login.renew(was, {"password": "another"})
 
 
 def test_the_pools_other_accounts_tell_of_their_changes(house, client, login):
