@@ -111,8 +111,13 @@ class ImapBackend:
             )
         _check_credentials(complete)
         tokens = tokens_of(complete)
-        tried = self._tried(complete, email, tokens)
-        return tried if tokens is None else msgspec.structs.replace(tried, oauthRefreshToken=tokens.refresh_token)
+        try:
+            complete = self._tried(complete, email, tokens)
+        except (SetupError, UpstreamError):
+            # A refresh token that was good once is used up: the new one must be stored. The worker tells what is wrong.
+            if tokens is None or tokens.refresh_token == complete.oauthRefreshToken:
+                raise
+        return complete if tokens is None else msgspec.structs.replace(complete, oauthRefreshToken=tokens.refresh_token)
 
     def notes(self, settings: ImapSettings, email: str) -> str | None:
         """See Backend.notes: whether sending works. Not tried with OAuth: by now the refresh token is the worker's."""

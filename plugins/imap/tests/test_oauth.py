@@ -320,6 +320,19 @@ def test_an_account_with_a_refresh_token_needs_no_password_and_stores_the_newest
     assert stored.oauthRefreshToken != given.oauthRefreshToken and stored.oauthRefreshToken in provider._refresh
 
 
+def test_a_refresh_token_that_is_good_once_is_not_lost_with_a_log_in_that_fails(
+    provider: TokenServer, server: Server, user: str
+) -> None:
+    given = settings(server, provider, user, username="not" + user)
+    with pytest.raises(SetupError):
+        ImapBackend().validate(given, user)
+    provider.rotates = True
+    stored = ImapBackend().validate(given, user)
+    assert stored.oauthRefreshToken in provider._refresh
+    with pytest.raises(AuthenticationError):
+        connect(stored, user, tokens=Tokens(stored))
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -21,6 +21,7 @@ plain.assert_no_hub()
 assert threading.active_count() == 1
 from jmapplug_imap.protocol import transport
 assert transport.default_context.cache_info().currsize == 1
+assert "http.client" not in sys.modules  # only accounts with OAuth need it
 before = set(sys.modules)
 from jmapplug_imap.settings import ImapSettings
 session = backend().open(ImapSettings(imapHost="127.0.0.1", imapPort=int(sys.argv[1]), imapSSL=0, password="x"), "a@b")
