@@ -40,7 +40,7 @@ class TokenServer:
         self._names = count(1)
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
-        self._server.handle_error = lambda request, address: None  # type: ignore[method-assign] # who asked has gone
+        self._server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
         self.port = self._server.server_address[1]
         self.url = f"http://{HOST}:{self.port}/token"
         self.introspection = f"http://{HOST}:{self.port}/introspect"

@@ -203,8 +203,8 @@ def _post(url: str, body: bytes) -> tuple[int, str, bytes]:
     try:
         connection.request("POST", target._replace(scheme="", netloc="", fragment="").geturl() or "/", body, headers)
         answer = connection.getresponse()
-        octets = answer.read(MAX_ANSWER + 1)
-        return answer.status, answer.getheader("Retry-After") or "", octets if len(octets) <= MAX_ANSWER else b""
+        # What is longer is cut short, and so no JSON.
+        return answer.status, answer.getheader("Retry-After") or "", answer.read(MAX_ANSWER)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UpstreamError(f"no OAuth token from {host}: {_reason(error)}") from None
     except gevent.Timeout as over:
