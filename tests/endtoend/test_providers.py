@@ -154,7 +154,7 @@ def test_a_log_in_with_the_password_that_the_server_takes_wakes_the_account_at_o
     body |= {"imapPort": dovecot.port, "imapSSL": 0}
     made = proxy.management.send("POST", "/api/accounts", body)
     assert made.status == 201 and "refuses this login" in made.json["warning"]
-    wait_until(lambda: "name and password" in (proxy.status(account_name)["error"] or ""), "the worker says so, too")
+    wait_until(lambda: "stored credentials" in (proxy.status(account_name)["error"] or ""), "the worker says so, too")
     client = proxy.client(account_name, user, dovecot.password)
     assert client.call("Email/query")["ids"] == []
     proxy.settled(account_name)  # well before the minute is over: the deadline of this wait
