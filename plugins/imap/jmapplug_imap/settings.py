@@ -19,7 +19,7 @@ _TokenUrl = Annotated[
     msgspec.Meta(
         max_length=2048,
         pattern=r"\A((https://[^\s\x00-\x1f\x7f/?#@]+|http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?)"
-        r"([/?][^\s\x00-\x1f\x7f#]*)?)?\Z",
+        r"(/[^\s\x00-\x1f\x7f#]*)?)?\Z",
     ),
 ]
 _Pem = Annotated[str, msgspec.Meta(max_length=1_000_000, pattern=r"\A[^\x00]*\Z")]
