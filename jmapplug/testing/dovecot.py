@@ -86,7 +86,7 @@ auth_failure_delay = 0
 {oauth_passdb}
 passdb {{
   driver = static
-  mechanisms = plain login
+  mechanisms = plain login none
   args = password={password}
 }}
 userdb {{
@@ -210,7 +210,7 @@ OAUTH_PASSDB = """passdb {{
 }}
 """
 
-# The token is asked for at each log-in: what has expired is refused at once.
+# The token is asked for at each log-in: what has expired is refused at once. ("none", above: LMTP asks who there is.)
 OAUTH = """introspection_mode = post
 introspection_url = {url}
 force_introspection = yes
