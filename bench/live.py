@@ -128,12 +128,14 @@ def one_change(server: Dovecot, folders: int, each: int) -> Iterable[Row]:
         imap.create(name)
         mail.fill(server, user, name, each, number)
     for label, hide in (("QRESYNC", ()), ("no CONDSTORE", ("CONDSTORE", "QRESYNC", "NOTIFY"))):
-        relay, proxy = Counting(server.port, hide), Proxy(JMAP_SYNC_INTERVAL="600")
+        relay, proxy, streams = Counting(server.port, hide), Proxy(JMAP_SYNC_INTERVAL="600"), Streams()
         try:
-            proxy.add("large", server, user, imapPort=relay.port)
+            client = proxy.add("large", server, user, imapPort=relay.port)
+            streams.open(proxy.port, client.headers["Authorization"])  # a worker that nobody needs ends
             proxy.settled("large", 1800)
             yield _after_one_change(proxy, relay, imap, f"{label}, {folders * each:,} in {folders} folders")
         finally:
+            streams.close()
             proxy.stop()
             relay.close()
     imap.logout()
