@@ -135,6 +135,23 @@ def test_a_silent_watch_says_something_long_before_the_server_hangs_up(upstream:
     assert usual.idle + usual.read <= 360  # wish 15: a dead connection is noticed within six minutes
 
 
+def test_a_server_that_falls_silent_under_notify_is_heard_again(upstream: Upstream) -> None:
+    """Dovecot 2.3.19 does, when it rotates the log of its list of folders."""
+    source = impatient(upstream, 1.0)
+    watch = source.watch(b"INBOX")
+    assert watch.how == "notify"
+    folders = [b"INBOX", *(upstream.create(f"F{number}") for number in range(20))]
+    for number in range(240):
+        upstream.append(folders[number % len(folders)], message(str(number)))
+    while watch.wait(1.5) is not None:
+        pass
+    for _ in range(2):
+        upstream.append(b"INBOX", message("one more"))
+        assert b"INBOX" in (watch.wait(5) or ())
+    assert len(upstream.through.sent("NOTIFY SET")) >= 2
+    source.close()
+
+
 def test_waiting_in_small_steps_does_not_keep_a_watch_silent(upstream: Upstream, how: str) -> None:
     source = impatient(upstream, 0.1)
     watch = source.watch(b"INBOX")
