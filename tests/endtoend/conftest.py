@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gmail_scene import GmailScene
+from refusing import Refusing
 from scene import POOR, Scene
 
 from jmapplug.testing.dovecot import Dovecot
@@ -64,6 +65,14 @@ def small(make: Make, dovecot: Dovecot) -> Scene:
 @pytest.fixture
 def dove(make: Make) -> Scene:
     return make("dovecot")
+
+
+@pytest.fixture
+def relay(dovecot: Dovecot) -> Iterator[Refusing]:
+    """Between the proxy and Dovecot."""
+    relay = Refusing(dovecot.port)
+    yield relay
+    relay.close()
 
 
 @pytest.fixture

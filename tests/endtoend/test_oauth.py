@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from refusing import Refusing
 from scene import Scene, View, message
+from test_providers import patch, sync
 
 from jmapplug.testing import dovecot as dovecot_server
 from jmapplug.testing import smtp_server
@@ -63,14 +64,6 @@ def scene(proxy: Proxy, server: Dovecot, provider: TokenServer, relay: Refusing,
     scene.settings = {**provider.settings(scene.user), "imapPort": relay.port}
     yield scene
     scene.close()
-
-
-def sync(scene: Scene) -> Any:
-    return scene.proxy.management.send("POST", f"/api/accounts/{scene.account}/sync")
-
-
-def patch(scene: Scene, **changes: Any) -> Any:
-    return scene.proxy.management.send("PATCH", f"/api/accounts/{scene.account}", changes)
 
 
 def all_that_is_told(scene: Scene) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,8 @@ from jmapplug.testing.proxy import Proxy
 
 
 @pytest.fixture
-def relay(dovecot: Dovecot) -> Iterator[Refusing]:
-    relay = Refusing(dovecot.port)
-    yield relay
-    relay.close()
-
-
-@pytest.fixture
-def scene(proxy: Proxy, dovecot: Dovecot, account_name: str) -> Iterator[Scene]:
-    scene = Scene(proxy, dovecot, account_name, "dovecot")
-    yield scene
-    scene.close()
+def scene(dove: Scene) -> Scene:
+    return dove
 
 
 def sync(scene: Scene) -> Any:

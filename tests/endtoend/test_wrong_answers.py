@@ -6,14 +6,11 @@ What is there stays in sight, under its id, and is shown as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from refusing import Refusing
 from scene import Scene, message
-
-from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.proxy import Proxy
 
 HIDDEN = re.compile(rb" (CONDSTORE|QRESYNC|NOTIFY|ESEARCH|LIST-STATUS)(?=[ \]\r])")
 DAMAGES: dict[str, tuple[bytes, bytes]] = {
@@ -24,17 +21,8 @@ DAMAGES: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.fixture
-def relay(dovecot: Dovecot) -> Iterator[Refusing]:
-    relay = Refusing(dovecot.port)
-    yield relay
-    relay.close()
-
-
-@pytest.fixture
-def scene(proxy: Proxy, dovecot: Dovecot, account_name: str) -> Iterator[Scene]:
-    scene = Scene(proxy, dovecot, account_name, "dovecot")
-    yield scene
-    scene.close()
+def scene(dove: Scene) -> Scene:
+    return dove
 
 
 def saying(pattern: bytes, by: bytes, plain: bool) -> Callable[[bytes], bytes]:

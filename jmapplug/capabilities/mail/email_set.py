@@ -26,6 +26,7 @@ from jmapplug.jmap.sets import Outcome, SetRequest
 ROUNDS = 3
 UPSTREAM = frozenset({"serverFail", "overQuota", "rateLimit"})
 """Why a creation fails that had nothing wrong about it."""
+UNMADE = "Not destroyed, because a message of the same call could not be put on the mail server; try again."
 
 
 class Wish(NamedTuple):
@@ -85,9 +86,12 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
             plans[id_] = _update(session, _standing(session, known, id_), given, wishes, wanted)
         except SetError as error:
             outcome.not_updated[id_] = error
+    unmade = any(error.type in UPSTREAM for error in outcome.not_created.values())
     for id_ in doomed:
         try:
-            _check_made(outcome)
+            if unmade:
+                # A draft is replaced by a creation and a destruction in one call: without a new one the old one stays.
+                raise SetError("serverFail", UNMADE)
             plans[id_] = _destroy(session, known, id_)
         except SetError as error:
             outcome.not_destroyed[id_] = error
@@ -187,16 +191,6 @@ def _check_repeated(call: Call, id_: str, repeated: Mapping[str, Any]) -> None:
     wrong = [name for name, value in repeated.items() if not now or name not in now[0] or now[0][name] != value]
     if wrong:
         raise SetError("invalidProperties", "These properties of an Email never change.", sorted(wrong))
-
-
-def _check_made(outcome: Outcome) -> None:
-    """A draft is replaced by a creation and a destruction in one call: the old one stays where the new one is not.
-
-    Raises SetError.
-    """
-    if any(error.type in UPSTREAM for error in outcome.not_created.values()):
-        text = "Not destroyed, because a message of the same call could not be put on the mail server; try again."
-        raise SetError("serverFail", text)
 
 
 def _destroy(session: WriteSession, known: Mapping[str, Standing], id_: str) -> Plan:

@@ -32,9 +32,7 @@ class ImapSession:
     def __init__(self, settings: ImapSettings, email: str) -> None:
         self.on_renewed: Callable[[dict[str, str]], None] = lambda news: None
         """See backends.Session: a provider may replace a refresh token each time that it is used."""
-        tokens: Tokens | None = None
-        if settings.oauthRefreshToken:
-            tokens = Tokens(settings, lambda token: self.on_renewed({"oauthRefreshToken": token}))
+        tokens = tokens_of(settings, lambda token: self.on_renewed({"oauthRefreshToken": token}))
         self._mail = ImapSource(settings, email, tokens=tokens)
         self._submission = SmtpSource(settings, email, tokens=tokens) if settings.smtpHost else None
         self._sieve: sieve.Sieve | None = None

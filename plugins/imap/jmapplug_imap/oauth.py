@@ -145,9 +145,9 @@ class Tokens:
             log.warning("a renewed OAuth refresh token is not stored yet: %s", error)
 
 
-def tokens_of(settings: ImapSettings) -> Tokens | None:
-    """For an account that logs in with OAuth."""
-    return Tokens(settings) if settings.oauthRefreshToken else None
+def tokens_of(settings: ImapSettings, renewed: Callable[[str], None] = lambda token: None) -> Tokens | None:
+    """For an account that logs in with OAuth; ``renewed`` as in :class:`Tokens`."""
+    return Tokens(settings, renewed) if settings.oauthRefreshToken else None
 
 
 def refreshed(settings: ImapSettings, refresh_token: str) -> Grant:

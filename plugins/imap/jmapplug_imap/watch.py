@@ -19,6 +19,7 @@ from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
 from jmapplug_imap.names import to_key
 from jmapplug_imap.protocol import utf7
+from jmapplug_imap.protocol.commands import Command, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken
 from jmapplug_imap.protocol.fetch import FetchRow
@@ -36,7 +37,9 @@ from jmapplug_imap.tree import canonical
 
 log = logging.getLogger("jmapplug.imap")
 
-EVENTS = ["MessageNew", "MessageExpunge", "FlagChange", "MailboxName", "SubscriptionChange"]
+# RFC 5465 §8: event-group = "(" filter-mailboxes "(" event *(SP event) ")" ")".
+EVENTS: Part = ["MessageNew", "MessageExpunge", "FlagChange", "MailboxName", "SubscriptionChange"]
+SET: Command = ["NOTIFY", "SET", ["personal", EVENTS]]
 AGAIN = 3600.0
 """Seconds after which a server that refused NOTIFY, or told too much by it, is asked for it again."""
 
@@ -121,7 +124,7 @@ class ImapWatch:
         if time.monotonic() >= ask_at:
             missed = connection.noop().untagged
             if _folders(connection, missed):
-                connection.command("NOTIFY", "SET", ["personal", EVENTS])
+                connection.command(*SET)
             heard += missed
             self._asked = time.monotonic()
         if any(type(one) is Status and one.code is not None and one.code.name == _OVER for one in heard):
@@ -160,8 +163,7 @@ class ImapWatch:
         # the connection (measured). Listed on this connection before, all of them are told.
         connection.command("LIST", '""', '"*"')
         try:
-            # RFC 5465 §8: event-group = "(" filter-mailboxes "(" event *(SP event) ")" ")".
-            connection.command("NOTIFY", "SET", ["personal", EVENTS])
+            connection.command(*SET)
         except (CommandNo, CommandBad) as error:
             log.info("NOTIFY is refused (%s): IDLE it is", error.code or "no code")
             self._access.notify_after = time.monotonic() + AGAIN
