@@ -61,6 +61,8 @@ class Channel:
             try:
                 self._outbox.send(pieces)
             except OSError:
+                # The reader learns of it at its next turn; nobody may take this connection until then.
+                self._no_more()
                 raise ChannelLost(sent=False) from None
             except wire.WireError as error:
                 raise WorkerUnavailable(str(error)) from None
@@ -86,8 +88,7 @@ class Channel:
 
     def _take(self, frame: wire.Frame, payload: bytes) -> None:
         if frame.kind == Kind.GOODBYE:
-            self.usable = False
-            self.ended.set()
+            self._no_more()
             if not self._waiting:
                 self._half_close()
         elif frame.kind == Kind.HELLO:
@@ -100,6 +101,11 @@ class Channel:
             else:
                 answer.set_exception(from_wire(frame.body))
 
+    def _no_more(self) -> None:
+        """No new request on this connection."""
+        self.usable = False
+        self.ended.set()
+
     def _half_close(self) -> None:
         """Nothing more will be asked on this connection: the worker may end once it has read that."""
         try:
@@ -108,12 +114,11 @@ class Channel:
             pass
 
     def _end(self) -> None:
-        self.usable = False
+        self._no_more()
         self._outbox.close()
         self._socket.close()
         for answer in list(self._waiting.values()):
             answer.set_exception(ChannelLost(sent=self._greeted))
-        self.ended.set()
 
     def close(self) -> None:
         """End the connection; calls under way fail with ChannelLost."""

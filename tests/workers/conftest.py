@@ -63,6 +63,13 @@ class House:
     def ended(self, pid):
         self.until(lambda: not alive(pid), f"the end of {pid}")
 
+    def ended_unseen(self, pid):
+        """Wait for its end without giving any greenlet a turn: nobody has read yet that its connections are gone."""
+        end = time.monotonic() + PATIENCE
+        while alive(pid):
+            assert time.monotonic() < end, f"{pid} does not end"
+            time.sleep(0.001)
+
     def end(self):
         for client in self.clients:
             client.close(timeout=10)

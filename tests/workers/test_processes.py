@@ -239,6 +239,15 @@ def test_killing_a_worker_in_a_reading_request_asks_the_next_worker_once_more(ho
     assert slow.get(timeout=20)["pid"] != pid
 
 
+def test_the_end_of_a_worker_that_nobody_has_read_yet_fails_no_request(house, kill):
+    client = house.client()
+    house.add(client)
+    pid = house.jmap(client, "alice", "about")["pid"]
+    kill(pid)
+    house.ended_unseen(pid)
+    assert house.jmap(client, "alice", "about")["pid"] != pid
+
+
 def test_a_request_that_kills_every_worker_is_given_up_and_others_still_answer(house):
     client = house.client()
     house.add(client)
