@@ -289,7 +289,7 @@ class Store:
         """
         self.blobs.trim()
         for database in (self.cache, self.own):
-            database.shrink()
+            database.rest()
 
     def close(self) -> None:
         self.cache.close()

@@ -6,6 +6,7 @@ Reads outside a transaction are read to the end at once, so no cursor is open wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -17,6 +18,8 @@ from jmapplug.errors import FAILING, FULL, READ_ONLY, StorageError, StoreDamaged
 T = TypeVar("T")
 Params = Sequence[Any] | dict[str, Any]
 Row = tuple[Any, ...]
+
+CREATE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 PAGE_CACHE_KB = 1024
 """Small: a worker at rest has to stay within a few megabytes, and the system keeps the file's pages anyway."""
@@ -93,43 +96,51 @@ class Database:
             raise ValueError("synchronous must be NORMAL or FULL")
         self.path = Path(path)
         self.on_damage: Callable[[Database], None] | None = None
-        try:
-            self._connection = apsw.Connection(str(path), statementcachesize=STATEMENTS)
-        except apsw.Error as error:
-            self._fail(error)
-        self._txn = Txn(self._connection)
+        self._synchronous = synchronous
+        self._alone = False
         self._busy = False
         try:
-            try:
-                self._configure(synchronous)
-            except apsw.Error as error:
-                self._fail(error)
+            self._use(self._connect())
+        except apsw.Error as error:
+            self._fail(error)
+        try:
             self._migrate(migrations)
         except BaseException:
             self._connection.close(True)
             raise
+        self._inode = os.stat(self.path).st_ino
 
-    def _configure(self, synchronous: str) -> None:
+    def _connect(self, flags: int = CREATE) -> apsw.Connection:
+        made = apsw.Connection(str(self.path), flags=flags, statementcachesize=STATEMENTS)
         try:
-            self._set(synchronous)
-        except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
-            # No room for the write-ahead log's index beside the file: kept in memory, reading goes on.
-            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-            self._set(synchronous)
+            try:
+                self._set(made)
+            except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
+                # No room for the write-ahead log's index beside the file: kept in memory, reading goes on.
+                made.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+                self._set(made)
+                self._alone = True
+        except BaseException:
+            made.close(True)
+            raise
+        return made
 
-    def _set(self, synchronous: str) -> None:
+    def _use(self, connection: apsw.Connection) -> None:
+        self._connection, self._txn = connection, Txn(connection)
+
+    def _set(self, connection: apsw.Connection) -> None:
         # SQLite's busy wait is a C call that stops the hub; the worker's file lock makes it needless.
-        self._connection.set_busy_timeout(0)
+        connection.set_busy_timeout(0)
         for pragma in (
             "journal_mode=WAL",
-            f"synchronous={synchronous}",
+            f"synchronous={self._synchronous}",
             f"cache_size=-{PAGE_CACHE_KB}",
             "temp_store=MEMORY",
             "foreign_keys=OFF",
             "trusted_schema=OFF",
             "journal_size_limit=8388608",
         ):
-            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+            connection.execute(f"PRAGMA {pragma}").fetchall()
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         version = int(self.value("PRAGMA user_version"))
@@ -199,11 +210,25 @@ class Database:
         """Make SQLite's own page cache larger for a big job, or (without an argument) small again."""
         self._connection.execute(f"PRAGMA cache_size=-{int(kilobytes)}").fetchall()
         if kilobytes <= PAGE_CACHE_KB:
-            self.shrink()
+            self._connection.execute("PRAGMA shrink_memory").fetchall()
 
-    def shrink(self) -> None:
-        """Give back the memory of pages and statements that are kept for later."""
-        self._connection.execute("PRAGMA shrink_memory").fetchall()
+    def rest(self) -> None:
+        """Give back the memory of pages and prepared statements (half a megabyte): only a new connection has none.
+
+        The old one stays where the file cannot be opened now or is another one, and where it alone holds the log's
+        index.
+        """
+        if self._busy:
+            return
+        old = self._connection
+        try:
+            if not self._alone and os.stat(self.path).st_ino == self._inode:
+                self._use(self._connect(apsw.SQLITE_OPEN_READWRITE))
+                old.close(True)
+                return
+        except (apsw.Error, OSError):
+            pass
+        old.execute("PRAGMA shrink_memory").fetchall()
 
     def checkpoint(self) -> None:
         """Copy the write-ahead log into the file and empty it."""

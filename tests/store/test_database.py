@@ -99,3 +99,37 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     Database(path, (SCHEMA, "CREATE TABLE u (n)")).close()
     with pytest.raises(ValueError, match="newer"):
         Database(path, (SCHEMA,))
+
+
+def test_rest_gives_back_prepared_statements_and_work_goes_on(database: Database) -> None:
+    for n in range(50):
+        database.write(lambda txn, n=n: txn.execute(f"INSERT INTO t VALUES ({n})"))
+    held = database._connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0]
+    database.rest()
+    assert database._connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0] < held / 2
+    assert database.value("PRAGMA journal_mode") == "wal"
+    database.write(lambda txn: txn.execute("INSERT INTO t VALUES (50)"))
+    assert database.value("SELECT count(*) FROM t") == 51
+
+
+def test_rest_inside_a_transaction_changes_nothing(database: Database) -> None:
+    def work(txn: Txn) -> None:
+        txn.execute("INSERT INTO t VALUES (1)")
+        database.rest()
+        txn.execute("INSERT INTO t VALUES (2)")
+
+    database.write(work)
+    assert database.rows("SELECT n FROM t") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("there", ["another", None])
+def test_rest_keeps_to_the_file_that_was_opened(tmp_path: Path, database: Database, there: str | None) -> None:
+    """What takes its place under way (a copy that came back) is looked at when the store is opened, not before."""
+    database.write(lambda txn: txn.execute("INSERT INTO t VALUES (1)"))
+    database.path.rename(tmp_path / "moved")
+    if there:
+        Database(tmp_path / there, (SCHEMA,)).close()
+        (tmp_path / there).rename(database.path)
+    database.rest()
+    assert database.rows("SELECT n FROM t") == [(1,)]
+    assert database.path.exists() == bool(there)
