@@ -102,8 +102,8 @@ class Registry:
             self._reports.setdefault(accountid, {})
             self._revoked(accountid, str(row["poolid"]))  # somebody may remember that there was no such account
             return {"created": True}
-        same = (existing["email"], existing["type"]) == (email, type_) and self._shelf.settings(existing) == given
-        if not same:
+        same = (existing["email"], existing["type"]) == (email, type_)
+        if not same or _filled(self._shelf.settings(existing)) != _filled(given):
             raise Conflict("the account exists with other settings")
         return {"created": False}
 
@@ -337,6 +337,11 @@ class Registry:
         except StorageError as error:
             log.error("reports are not written: %s", error)
         self._db.close()
+
+
+def _filled(settings: Header) -> Header:
+    """Without what is not given: an account may be older than one of its backend's settings."""
+    return {name: value for name, value in settings.items() if value not in (None, "")}
 
 
 def _pool_of(records: Records, accountid: Any) -> str:

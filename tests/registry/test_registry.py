@@ -53,6 +53,14 @@ def test_creating_the_same_account_again_is_no_error_and_another_one_is_a_confli
     assert len(registry.listing({})["accounts"]) == 1
 
 
+def test_a_setting_that_the_account_is_older_than_is_no_conflict_until_it_is_given(registry, add):
+    add()
+    known = {"username": "alice-login", "password": "alice-secret", "host": "h"}
+    assert add(settings=known | {"newer": None, "newest": ""}) == {"created": False}
+    with pytest.raises(Conflict):
+        add(settings=known | {"newer": "x"})
+
+
 @pytest.mark.parametrize(
     "accountid",
     ["", None, 7, "..", ".", "a/b", "a\0b", "x" * 129, "__accounts__", "-a", "a b", "ä", "a\n", ".deleted-1"],
