@@ -15,7 +15,12 @@ from jmapplug.testing.proxy import Client, Reply
 
 
 class Lean(Client):
-    """``POST /jmap`` on a kept-alive socket of its own; everything else as its parent sends it."""
+    """``POST /jmap`` on a kept-alive socket of its own; everything else as its parent sends it.
+
+    ``api``: where the server wants it.
+    """
+
+    api = "/jmap"
 
     def __init__(self, port: int, account: str, authorization: str) -> None:
         super().__init__(port, account, authorization)
@@ -23,7 +28,7 @@ class Lean(Client):
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answers = self._socket.makefile("rb")
         fields = {"Host": HOST, "Authorization": authorization, "Content-Type": "application/json"}
-        self._head = "POST /jmap HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._head = f"POST {self.api} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
 
     def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         if (method, path) != ("POST", "/jmap"):

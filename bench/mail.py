@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.proxy import MailServer
 
 WORDS = [f"word{number}" for number in range(3000)]
 FAMILIES = [
@@ -72,7 +73,7 @@ def _mixed(text: str) -> list[str]:
     ]  # fmt: skip
 
 
-def fill(server: Dovecot, user: str, folder: str, count: int, seed: int = 1) -> None:
+def fill(server: MailServer, user: str, folder: str, count: int, seed: int = 1) -> None:
     """Append ``count`` messages, 100 a command."""
     with socket.create_connection((server.host, server.port)) as sock:
         reader = sock.makefile("rb")

@@ -62,6 +62,7 @@ delete_mode: immediate
 expunge_mode: immediate
 savedate: yes
 duplicatesuppression: no
+httpmodules: jmap
 maxmessagesize: 209715200
 """
 
@@ -73,7 +74,7 @@ SERVICES {{
   imap  cmd="{bin}/imapd -C {folder}/imapd.conf -U 30" listen="{host}:{imap}" prefork=2 maxchild=100
   lmtp  cmd="{bin}/lmtpd -C {folder}/imapd.conf -a" listen="{host}:{lmtp}" prefork=0 maxchild=20
   sieve cmd="{bin}/timsieved -C {folder}/imapd.conf" listen="{host}:{sieve}" prefork=0 maxchild=20
-}}
+{more}}}
 EVENTS {{
   checkpoint cmd="{bin}/ctl_cyrusdb -C {folder}/imapd.conf -c" period=180
 }}
@@ -81,6 +82,7 @@ DAEMON {{
   idled cmd="{bin}/idled -C {folder}/imapd.conf"
 }}
 """
+JMAP_SERVICE = '  http cmd="{bin}/httpd -C {folder}/imapd.conf" listen="{host}:{jmap}" prefork=1 maxchild=20\n'
 FOLDERS = (
     "config", "config/db", "config/socket", "config/log", "config/msg", "config/ptclient", "spool", "sieve", "proc",
     "lock", "socket",
@@ -89,7 +91,10 @@ FOLDERS = (
 
 @dataclass(slots=True)
 class Cyrus(ImapServer):
-    """A running server: QRESYNC and OBJECTID, no NOTIFY. ``quota``: octets that each user may store."""
+    """A running server: QRESYNC and OBJECTID, no NOTIFY. ``quota``: octets that each user may store.
+
+    ``jmap_port``: of its own JMAP, where that was asked for.
+    """
 
     folder: Path
     port: int
@@ -99,6 +104,7 @@ class Cyrus(ImapServer):
     host: str = HOST
     password: str = PASSWORD
     quota: int = QUOTA
+    jmap_port: int = 0
     _names: count[int] = field(default_factory=lambda: count(1))
 
     def new_user(self) -> str:
@@ -122,6 +128,11 @@ def programs() -> Path:
 def available() -> bool:
     """Whether Cyrus is unpacked here (tests/cyrus.sh)."""
     return (programs() / "ready").exists()
+
+
+def speaks_jmap() -> bool:
+    """Whether its HTTP daemon is unpacked too (Debian's cyrus-caldav and what that needs; tests/cyrus.sh leaves it)."""
+    return available() and (programs() / "usr/lib/cyrus/bin/httpd").exists()
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -148,8 +159,8 @@ def _add_password(folder: Path, local: str, domain: str) -> None:
     )
 
 
-def start() -> Cyrus:
-    """Start a server in a fresh folder under the system's temporary folder."""
+def start(jmap: bool = False) -> Cyrus:
+    """Start a server in a fresh folder under the system's temporary folder; with its own JMAP where asked for."""
     assert available(), "cyrus is not unpacked"
     user, group, uid, gid = identity()
     folder = Path(tempfile.mkdtemp(prefix="jpc-"))
@@ -158,12 +169,13 @@ def start() -> Cyrus:
     shutil.copytree(programs(), folder / "programs", symlinks=True)
     for name in FOLDERS:
         (folder / name).mkdir()
-    imap, lmtp, sieve = free_ports(3)
+    imap, lmtp, sieve, http = free_ports(4)
+    binaries = folder / "programs/usr/lib/cyrus/bin"
+    more = JMAP_SERVICE.format(bin=binaries, folder=folder, host=HOST, jmap=http) if jmap else ""
     (folder / "imapd.conf").write_text(IMAPD_CONF.format(folder=folder, user=user, group=group, quota=QUOTA // 1024))
     (folder / "cyrus.conf").write_text(
-        CYRUS_CONF.format(folder=folder, bin=folder / "programs/usr/lib/cyrus/bin", host=HOST, imap=imap, lmtp=lmtp,
-                          sieve=sieve)
-    )  # fmt: skip
+        CYRUS_CONF.format(folder=folder, bin=binaries, host=HOST, imap=imap, lmtp=lmtp, sieve=sieve, more=more)
+    )
     if os.getuid() == 0:
         for path in (folder, *folder.rglob("*")):
             if not path.is_symlink():
@@ -176,7 +188,7 @@ def start() -> Cyrus:
         _as_user(*master, "-M", str(folder / "cyrus.conf"), "-p", str(folder / "master.pid")),
         env=_environment(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
-    server = Cyrus(folder, imap, lmtp, sieve, process)
+    server = Cyrus(folder, imap, lmtp, sieve, process, jmap_port=http if jmap else 0)
     try:
         wait_until(lambda: greets(imap), "cyrus greets")
     except AssertionError:
