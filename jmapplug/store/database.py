@@ -99,6 +99,7 @@ class Database:
         self._synchronous = synchronous
         self._alone = False
         self._busy = False
+        self._copies = 0
         try:
             self._use(self._connect())
         except apsw.Error as error:
@@ -215,14 +216,14 @@ class Database:
     def rest(self) -> None:
         """Give back the memory of pages and prepared statements (half a megabyte): only a new connection has none.
 
-        The old one stays where the file cannot be opened now or is another one, and where it alone holds the log's
-        index.
+        The old one stays where the file cannot be opened now or is another one, where it alone holds the log's index,
+        and while it is copied from.
         """
         if self._busy:
             return
         old = self._connection
         try:
-            if not self._alone and os.stat(self.path).st_ino == self._inode:
+            if not self._alone and not self._copies and os.stat(self.path).st_ino == self._inode:
                 self._use(self._connect(apsw.SQLITE_OPEN_READWRITE))
                 old.close(True)
                 return
@@ -239,6 +240,7 @@ class Database:
 
         Raises StorageError; then there is no ``target``.
         """
+        self._copies += 1
         try:
             copy = apsw.Connection(str(target))
             try:
@@ -253,6 +255,8 @@ class Database:
             if isinstance(error, apsw.Error):
                 self._fail(error)
             raise
+        finally:
+            self._copies -= 1
 
     def close(self) -> None:
         """Close for good; closing twice is harmless. What cannot be moved out of the log now stays there."""

@@ -133,3 +133,18 @@ def test_rest_keeps_to_the_file_that_was_opened(tmp_path: Path, database: Databa
     database.rest()
     assert database.rows("SELECT n FROM t") == [(1,)]
     assert database.path.exists() == bool(there)
+
+
+def test_rest_while_the_file_is_copied_leaves_the_copy_whole(tmp_path: Path, database: Database) -> None:
+    database.write(lambda txn: txn.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(50_000)]))
+    rests = []
+
+    def pause() -> None:
+        database.rest()
+        rests.append(1)
+
+    database.copy(tmp_path / "copy", pause)
+    assert len(rests) > 1
+    copied = Database(tmp_path / "copy", (SCHEMA,))
+    assert copied.value("SELECT count(*) FROM t") == 50_000
+    copied.close()
