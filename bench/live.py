@@ -15,6 +15,7 @@ from bench.proxy import private_mb
 from bench.streams import Streams
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.hiding import Hiding
+from jmapplug.testing.ports import wait_until
 from jmapplug.testing.proxy import Client, Proxy
 
 Row = tuple[str, str, str]
@@ -171,6 +172,7 @@ def _after_one_change(proxy: Proxy, relay: Counting, imap: imaplib.IMAP4) -> str
     pid = proxy.worker_pid("large")
     turns, besides, octets, cpu = list[int](), list[int](), list[int](), list[int]()
     _quiet(relay)
+    _awake(relay, imap)
     for number in range(10):
         before = relay.turns, relay.besides, relay.octets, _nanoseconds(pid)
         imap.append("INBOX", "", "", f"Subject: one more\r\nMessage-ID: <more{number}@x>\r\n\r\nhello\r\n".encode())
@@ -190,6 +192,14 @@ def _quiet(relay: Counting) -> None:
     while relay.turns != before:
         before = relay.turns
         time.sleep(5)
+
+
+def _awake(relay: Counting, imap: imaplib.IMAP4) -> None:
+    """Wait until a change has been heard: a NOTIFY that fell silent meanwhile is noticed by the next question."""
+    before = relay.turns
+    imap.append("INBOX", "", "", b"Subject: the first\r\n\r\nhello\r\n")
+    wait_until(lambda: relay.turns - before > 2, "the first change is heard", 120)
+    time.sleep(3)
 
 
 # --- processes
