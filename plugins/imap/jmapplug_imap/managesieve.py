@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -122,8 +122,9 @@ def literal(octets: bytes) -> bytes:
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds: ``connect`` for TCP, TLS and greeting each; ``command`` for one command with its whole answer."""
+    """Seconds: ``reach`` for TCP, ``connect`` for TLS and greeting each, ``command`` for a command with its answer."""
 
+    reach: float = 10
     connect: float = 10
     command: float = 30
 
@@ -255,10 +256,20 @@ class ManageSieve:
 
 
 def open_connection(
-    host: str, port: int, security: int, ca_file: str | Path | None, credentials: Credentials, timeouts: Timeouts
+    host: str,
+    port: int,
+    security: int,
+    ca_file: str | Path | None,
+    credentials: Credentials,
+    timeouts: Timeouts,
+    on_reached: Callable[[], object] = lambda: None,
 ) -> ManageSieve:
-    """Connect and log in. Raises AuthenticationError, UpstreamError (not temporary: TLS trust, no STARTTLS)."""
-    transport = connect(host, port, timeouts.connect)
+    """Connect and log in. ``on_reached``: called when somebody listens there.
+
+    Raises AuthenticationError, UpstreamError (not temporary: TLS trust, no STARTTLS).
+    """
+    transport = connect(host, port, timeouts.reach)
+    on_reached()
     connection = ManageSieve(transport, timeouts)
     try:
         if security == TLS:

@@ -25,8 +25,11 @@ LINGER = 30.0
 """Seconds that an unused connection stays: an account's connections are few, and shared with other clients."""
 FRESH = 2.0
 """Seconds after its last use within which a connection is taken to live; later it is asked first."""
-PROBE = Timeouts(connect=1.5, command=5)
-"""While an account is being made and nobody said that there is a ManageSieve server at all."""
+PROBE = Timeouts(reach=1.5)
+"""While an account is being made and nobody said that there is a ManageSieve server at all. One that somebody has
+
+connected to is there, however slow it is: without it the account would have no Sieve until somebody changes it.
+"""
 TRIAL = Timeouts(connect=10, command=20)
 QUEUE_DEADLINE = 60.0
 """Seconds to wait for the connection while others use it."""
@@ -35,14 +38,25 @@ AT_ONCE = 16
 SPARE = "jmapplug-check-"
 
 
-def connect_sieve(settings: ImapSettings, email: str, timeouts: Timeouts | None = None) -> ManageSieve:
+def connect_sieve(
+    settings: ImapSettings,
+    email: str,
+    timeouts: Timeouts | None = None,
+    on_reached: Callable[[], object] = lambda: None,
+) -> ManageSieve:
     """A connection that is logged in. Raises AuthenticationError, UpstreamError."""
     if not settings.sieveHost or not settings.sievePort:
         raise UpstreamError("the account has no ManageSieve server", temporary=False)
     credentials = Credentials(settings.username or email, settings.password or "")
     with ca_file(settings.imapCA) as path:
         return open_connection(
-            settings.sieveHost, settings.sievePort, settings.sieve_security, path, credentials, timeouts or Timeouts()
+            settings.sieveHost,
+            settings.sievePort,
+            settings.sieve_security,
+            path,
+            credentials,
+            timeouts or Timeouts(),
+            on_reached,
         )
 
 
@@ -267,17 +281,19 @@ def _rename_by_copy(connection: ManageSieve, old: str, new: str) -> None:
 # --- when an account is made
 
 
-def probe(settings: ImapSettings, email: str) -> ImapSettings:
+def probe(settings: ImapSettings, email: str, on_reached: Callable[[], object] = lambda: None) -> ImapSettings:
     """``settings`` with the ManageSieve server on the IMAP host, where there is one that takes the login; else as they
 
-    are. Where ``sieveSSL`` asks for TLS, only an account whose IMAP is in clear gets ManageSieve in clear instead.
+    are. ``on_reached``: called when somebody listens there.
+
+    Where ``sieveSSL`` asks for TLS, only an account whose IMAP is in clear gets ManageSieve in clear instead.
     """
     tried = [msgspec.structs.replace(settings, sieveHost=settings.imapHost)]
     if settings.imap_security == PLAIN and settings.sieve_security != PLAIN:
         tried.append(msgspec.structs.replace(tried[0], sieveSSL=PLAIN))
     for each in tried:
         try:
-            connect_sieve(each, email, PROBE).close()
+            connect_sieve(each, email, PROBE, on_reached).close()
             return each
         except UpstreamError:
             continue

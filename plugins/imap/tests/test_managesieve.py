@@ -22,7 +22,7 @@ from jmapplug_imap.sieve import Sieve, connect_sieve
 from jmapplug.errors import SetupError, UpstreamError
 from jmapplug.testing.ports import free_ports
 
-QUICK = Timeouts(connect=2, command=2)
+PATIENT = Timeouts(connect=60, command=60)
 
 
 # --- the grammar
@@ -76,7 +76,7 @@ class Played:
         return ImapSettings(**(base | more))
 
     def source(self, **more: Any) -> Sieve:
-        return Sieve(lambda: connect_sieve(self.settings(**more), "u@example.org", QUICK))
+        return Sieve(lambda: connect_sieve(self.settings(**more), "u@example.org", PATIENT))
 
     def stop(self) -> None:
         self._server.stop()
@@ -165,7 +165,7 @@ def test_an_answer_that_is_none_breaks_the_connection_and_never_looks_like_an_em
     play: Any, answer: bytes | None
 ) -> None:
     server = play(lambda command: answer if command.startswith(b"LIST") else b"OK\r\n")
-    source = Sieve(lambda: connect_sieve(server.settings(), "u", Timeouts(connect=2, command=0.3)))
+    source = Sieve(lambda: connect_sieve(server.settings(), "u", Timeouts(connect=60, command=1)))
     with pytest.raises(ConnectionBroken):
         source.scripts()
 
@@ -211,7 +211,7 @@ def test_a_server_older_than_the_rfc_checks_and_renames_with_what_it_has(play: A
 def test_a_connection_that_died_at_rest_is_replaced_before_a_write(play: Any) -> None:
     server = play(lambda command: None if command.startswith(b"NOOP") else b"OK\r\n")
     now = [100.0]
-    source = Sieve(lambda: connect_sieve(server.settings(), "u", QUICK), lambda: now[0])
+    source = Sieve(lambda: connect_sieve(server.settings(), "u", PATIENT), lambda: now[0])
     source.activate("a")
     now[0] += 10
     source.activate("b")
@@ -230,7 +230,7 @@ def test_an_unused_connection_is_closed(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(sieve, "LINGER", 0.05)
     server = play()
     server.source().activate("a")
-    assert server.gone.wait(5)
+    assert server.gone.wait(60)
 
 
 def test_many_at_once_share_one_connection(play: Any) -> None:
@@ -398,6 +398,26 @@ def test_what_is_found_is_never_less_protected_than_imap(dovecot_sieve: Any, use
     clear = settings(server, sieveHost=None, imapCA=None)
     assert sieve.probe(clear, user).sieveSSL == 0
     assert sieve.probe(msgspec.structs.replace(clear, imapSSL=3), user).sieveHost is None
+
+
+@pytest.mark.usefixtures("plain_sockets")
+def test_a_managesieve_server_that_takes_its_time_is_found_too(
+    play: Any, dovecot: Any, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not be looked for again until somebody changes the account."""
+    from jmapplug_imap import backend
+
+    monkeypatch.setattr(backend, "PROBE_PATIENCE", 0.1)
+    monkeypatch.setattr(transport, "socket", gevent.socket)
+
+    def slow(command: bytes) -> bytes:
+        gevent.sleep(0.5)
+        return b"OK\r\n"
+
+    server = play(slow)
+    given = settings(dovecot, sieveHost=None, sievePort=server.port, imapHost="127.0.0.1", imapSSL=0, imapCA=None)
+    stored = ImapBackend().validate(msgspec.structs.replace(given, imapPort=dovecot.port), user)
+    assert (stored.sieveHost, stored.sieveSSL) == ("127.0.0.1", 0)
 
 
 def test_port_zero_means_that_there_is_none(dovecot_sieve: Any, user: str) -> None:
