@@ -341,7 +341,7 @@ class History:
         restart(self.rig)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(_step, min_size=2, max_size=10))
 def test_no_history_sends_a_message_twice_or_one_that_was_taken_back(
     steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory
