@@ -47,9 +47,8 @@ SHORT, BREAKS = 60.0, 3
 """So many connections in a row that broke so few seconds after NOTIFY was set: IDLE may be what this server can do."""
 
 ASK = 60.0
-"""Seconds under NOTIFY after which the server is asked. Dovecot 2.3.19 falls silent for good when it rotates the log of
-its list of folders (64 KB of changes; measured): NOOP tells what was missed. Another NOTIFY SET does not always help,
-and then NOOP tells no more either (measured, two of five); another connection hears all."""
+"""Seconds of silence under NOTIFY after which the server is asked. Dovecot 2.3.19 falls silent for good when it rotates
+the log of its list of folders (64 KB of changes; measured): NOOP tells what was missed, and NOTIFY SET ends it."""
 
 OTHERS_AFTER = 0.5
 """Seconds after the end of a watch until the end of other connections, of the same cause, has arrived as well."""
@@ -125,21 +124,17 @@ class ImapWatch:
         if time.monotonic() >= ask_at:
             missed = connection.noop().untagged
             if _folders(connection, missed):
-                return self._anew()
+                connection.command(*SET)
             heard += missed
             self._asked = time.monotonic()
         if any(type(one) is Status and one.code is not None and one.code.name == _OVER for one in heard):
             # RFC 5465 §5.8: from here on the server tells nothing.
             log.info("NOTIFY tells too much for the mail server: IDLE it is")
             self._access.notify_after = time.monotonic() + AGAIN
-            return self._anew()
+            self._drop()
+            self._connection = self._open()
+            return frozenset()
         return _folders(connection, heard) or None
-
-    def _anew(self) -> frozenset[bytes]:
-        """Listen on another connection; all is to be looked at."""
-        self._drop()
-        self._connection = self._open()
-        return frozenset()
 
     # --- connecting
 
