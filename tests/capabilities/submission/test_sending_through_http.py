@@ -239,7 +239,7 @@ def test_killed_while_the_server_holds_its_answer_nothing_is_sent_again(
     try:
         wait_until(held.exists, "the server has the message")
         os.kill(service.worker_pid(account_name), signal.SIGKILL)
-        sending.join(30)
+        sending.join(60)
         ((name, _, _),) = answers[0]
         assert name == "error"
     finally:
