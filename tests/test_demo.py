@@ -39,7 +39,7 @@ class Demo:
         with open(self.log, "wb") as log:
             command = [sys.executable, "-m", "jmapplug", "demo"]
             self.process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
-        wait_until(lambda: "Ctrl-C ends it" in self.text, "the demo is ready", 120)
+        wait_until(lambda: "Ctrl-C ends it" in self.text, "the demo is ready", 240)
         return self.text
 
     @property
@@ -51,7 +51,7 @@ class Demo:
         assert self.process is not None
         group = os.getpgid(self.process.pid)
         os.killpg(group, signal.SIGINT)
-        assert self.process.wait(20) is not None
+        assert self.process.wait(60) is not None
         wait_until(lambda: not _members(group), "no process is left")
 
     @property

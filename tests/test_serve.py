@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import HOST, free_ports, running, wait_until
+from jmapplug.testing.ports import HOST, PATIENCE, free_ports, running, wait_until
 from jmapplug.testing.proxy import Http, Proxy
 
 SERVE = [sys.executable, "-m", "jmapplug", "serve"]
@@ -24,7 +24,7 @@ def refused(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """What a start that must fail says."""
     port, mgmt = free_ports(2)
     given = {"JMAP_HOST": HOST, "JMAP_PORT": str(port), "JMAP_MGMT_PORT": str(mgmt), "JMAP_DATADIR": str(folder)}
-    return subprocess.run(SERVE, env=os.environ | given | environ, capture_output=True, text=True, timeout=30)
+    return subprocess.run(SERVE, env=os.environ | given | environ, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(("name", "setting"), [("JMAP_PORT", "JMAP_PORT"), ("JMAP_MGMT_PORT", "JMAP_MGMT_PORT")])
@@ -103,8 +103,8 @@ def test_sigterm_leaves_no_process_and_the_next_start_works(dovecot: Dovecot) ->
         proxy.add("alice", dovecot, dovecot.new_user())
         assert len(descendants(proxy)) >= 5
         proxy.process.send_signal(signal.SIGTERM)
-        assert proxy.process.wait(15) == 0
-        wait_until(lambda: not descendants(proxy), "every process has ended", 15)
+        assert proxy.process.wait(PATIENCE) == 0
+        wait_until(lambda: not descendants(proxy), "every process has ended")
         proxy.start()
         assert proxy.management.send("GET", "/api/accounts/alice").status == 200
     finally:
@@ -117,7 +117,7 @@ def test_kill_9_of_the_front_leaves_nothing_that_blocks_the_next_start(dovecot: 
         client = proxy.add("alice", dovecot, dovecot.new_user())
         proxy.process.kill()
         proxy.process.wait()
-        wait_until(lambda: not descendants(proxy), "the supervisor notices and ends everything", 20)
+        wait_until(lambda: not descendants(proxy), "the supervisor notices and ends everything")
         proxy.start()
         assert Http(proxy.port).send("GET", "/session", headers=client.headers).status == 200
     finally:
@@ -131,8 +131,8 @@ def test_two_gunicorn_workers_answer_for_one_account_and_see_each_others_changes
     try:
         user = dovecot.new_user()
         client = proxy.add("alice", dovecot, user)
+        wait_until(lambda: len(gunicorn_workers(proxy)) == 2, "there are two fronts")
         fronts = gunicorn_workers(proxy)
-        assert len(fronts) == 2
         dovecot.imap(user).append("INBOX", "", "", b"Subject: x\r\n\r\nx\r\n")
         proxy.sync("alice")
         states = set()
@@ -150,8 +150,8 @@ def test_two_gunicorn_workers_answer_for_one_account_and_see_each_others_changes
         assert len(states) == 1
         assert proxy.worker_pid(client.account)
         proxy.process.send_signal(signal.SIGTERM)
-        proxy.process.wait(15)
-        wait_until(lambda: not descendants(proxy), "every process has ended", 10)
+        proxy.process.wait(PATIENCE)
+        wait_until(lambda: not descendants(proxy), "every process has ended")
     finally:
         proxy.stop()
 
@@ -163,14 +163,15 @@ def gunicorn_workers(proxy: Proxy) -> list[int]:
 
 def test_gunicorn_ends_with_an_open_stream(dovecot: Dovecot) -> None:
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", HOST + ":{port}"]
-    proxy = Proxy([*command, "--no-control-socket", "jmapplug.wsgi:app"])
+    command += ["--graceful-timeout", str(int(PATIENCE * 10)), "--no-control-socket"]
+    proxy = Proxy([*command, "jmapplug.wsgi:app"])
     try:
         client = proxy.add("alice", dovecot, dovecot.new_user())
         client.connection.request("GET", "/eventsource?ping=0", headers=client.headers)
         assert client.connection.getresponse().status == 200
         proxy.process.send_signal(signal.SIGTERM)
-        # gunicorn's own patience with an open response is 30 s.
-        assert proxy.process.wait(15) == 0
+        # gunicorn's own patience with an open response is ten times as long as ours.
+        assert proxy.process.wait(PATIENCE) == 0
     finally:
         proxy.stop()
 

@@ -45,18 +45,17 @@ def read_wish(query: Mapping[str, str], last_event_id: str | None, accounts: Ite
 
 
 def stream(listener: Listener, wish: Wish) -> Iterator[bytes]:
-    """The events, until the client goes, ``closeafter`` says so, or the listener (entered here) is closed."""
-    with listener:
-        while True:
-            changed = listener.wait(wish.ping or None)
-            if changed is None:
+    """The events, until the client goes, ``closeafter`` says so, or the listener is closed, which listens already."""
+    while True:
+        changed = listener.wait(wish.ping or None)
+        if changed is None:
+            return
+        if changed:
+            yield _state(listener, changed)
+            if wish.close_after_state:
                 return
-            if changed:
-                yield _state(listener, changed)
-                if wish.close_after_state:
-                    return
-            elif wish.ping:
-                yield b'event: ping\ndata: {"interval":%d}\n\n' % wish.ping
+        elif wish.ping:
+            yield b'event: ping\ndata: {"interval":%d}\n\n' % wish.ping
 
 
 def _state(listener: Listener, changed: dict[str, dict[str, str]]) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gevent.event import Event
+
+ANSWERED = 2.0
+"""Seconds that a new listener waits for its accounts' workers, all of them together."""
 
 Changed = dict[str, dict[str, str]]
 """accountId → type → state, as in a StateChange."""
@@ -15,9 +19,17 @@ class Subscribe(Protocol):
     """What the hub needs of a WorkerClient."""
 
     def subscribe(
-        self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: str | None = None
+        self,
+        account_id: str,
+        callback: Callable[[dict[str, Any]], None],
+        *,
+        since: str | None = None,
+        timeout: float = ANSWERED,
     ) -> Any:
-        """A handle with ``close()`` and ``position``: how far ``callback`` has been told (None: not known yet)."""
+        """A handle with ``close()`` and ``position``: how far ``callback`` has been told (None: not known yet).
+
+        Waits, at most ``timeout`` seconds, until it is known.
+        """
 
 
 class Listener:
@@ -36,12 +48,14 @@ class Listener:
     def __enter__(self) -> Listener:
         self._hub.listeners.add(self)
         if self._hub.stopped:
-            # Its headers left just before the front was told to stop.
+            # It has come just before the front was told to stop.
             self.close()
             return self
+        until = time.monotonic() + ANSWERED
         for account_id in self._accounts:
+            left = max(0.0, until - time.monotonic())
             self._handles[account_id] = self._hub.client.subscribe(
-                account_id, self._receiver(account_id), since=self._since.get(account_id)
+                account_id, self._receiver(account_id), since=self._since.get(account_id), timeout=left
             )
         return self
 

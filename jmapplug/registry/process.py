@@ -14,6 +14,7 @@ from jmapplug.registry.safety import copy_forever
 from jmapplug.registry.service import COMMANDS, Header, Registry
 from jmapplug.registry.waking import wake_forever
 from jmapplug.settings import Settings
+from jmapplug.workers import hearts
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.server import Answer, Request, Server
 
@@ -54,6 +55,7 @@ def main(listener: Any, settings: Settings) -> int:
     registry = Registry(settings, plugins.load(), WorkerClient(settings, lead=False))
     server = serve(registry, listener)
     server.start()
+    hearts.ready()
     background = [gevent.spawn(registry.finish_deletions), gevent.spawn(registry.flush_forever)]
     background.append(gevent.spawn(copy_forever, settings))
     background.append(gevent.spawn(wake_forever, settings, registry.names, registry.client))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +20,22 @@ from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.gmail_server import Gmail
 from jmapplug.testing.proxy import Proxy
 from jmapplug.testing.pymap_server import Pymap
+
+LOGGED = 6000
+"""Characters."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What each service that a failed test used has logged of late: it says why a call was answered by an error."""
+    report = yield
+    if report.failed:
+        used = [getattr(one, "proxy", one) for one in getattr(item, "funcargs", {}).values()]
+        services = {id(one): one for one in used if isinstance(one, Proxy)}
+        for service in services.values():
+            with suppress(OSError):
+                report.sections.append((f"log of the service at {service.port}", service.log[-LOGGED:]))
+    return report
 
 
 def _needs(there: object, what: str) -> None:

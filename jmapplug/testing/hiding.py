@@ -13,18 +13,18 @@ class Hiding(Relay):
 
     def __init__(self, target: int, hide: Iterable[str] = ()) -> None:
         self._hide = [re.compile(rb" %s(?=[ \]\r])" % re.escape(name.encode())) for name in hide]
-        self._said = b""
+        self._said: list[bytes] = []
         super().__init__(target)
 
     def sent(self, word: str) -> int:
-        return len(re.findall(rb"(?im)^\S+ %s[ \r]" % word.encode(), self._said))
+        return len(re.findall(rb"(?im)^\S+ %s[ \r]" % word.encode(), b"".join(self._said)))
 
     def said(self, pattern: bytes) -> bool:
-        return re.search(pattern, self._said, re.IGNORECASE) is not None
+        return re.search(pattern, b"".join(self._said), re.IGNORECASE) is not None
 
     def seen(self, data: bytes, upwards: bool) -> bytes:
         if upwards:
-            self._said += data
+            self._said.append(data)
         elif b"CAPABILITY" in data:
             for pattern in self._hide:
                 data = pattern.sub(b"", data)

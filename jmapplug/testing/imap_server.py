@@ -15,7 +15,7 @@ class ImapServer:
 
     def imap(self, user: str) -> imaplib.IMAP4:
         """A second, independent IMAP client, logged in."""
-        client = imaplib.IMAP4(self.host, self.port, timeout=30)
+        client = imaplib.IMAP4(self.host, self.port, timeout=120)
         # It sends a literal and its line end apart: Nagle's algorithm would wait 40 ms between them.
         client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.login(user, self.password)

@@ -15,23 +15,34 @@ from jmapplug.demo.mailserver import HOST, greets
 
 __all__ = ["HOST", "accepts", "free_ports", "greets", "running", "stop", "stop_pid", "wait_until"]
 
+PATIENCE = 60.0
+"""Seconds that something may take which has to happen: many times what it takes on a machine at rest."""
 SERVERS = range(12_000, 32_000)
 """Below those that Linux gives to connecting clients (ip_local_port_range)."""
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different; none that the kernel may give to a client meanwhile."""
+    """Ports that were free a moment ago, none of which is given twice in one run of the tests: what is to listen there
+
+    may come much later. The kernel gives none of them to a client meanwhile.
+    """
+    number, processes = (
+        int(os.environ.get(f"PYTEST_XDIST_WORKER{one}", "0").removeprefix("gw")) for one in ("", "_COUNT")
+    )
+    ours = SERVERS[number :: processes or 1]
     found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            one, port = stack.enter_context(socket.socket()), secrets.choice(SERVERS)
-            with contextlib.suppress(OSError):
-                one.bind((HOST, port))
+    while len(found) < count:
+        port = secrets.choice(ours)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind((HOST, port))
+            if port not in _given:
+                _given.add(port)
                 found.append(port)
     return found
 
 
-def wait_until(check: Callable[[], bool], what: str, timeout: float = 20.0) -> None:
+def wait_until(check: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
     """Poll a condition that no event tells; AssertionError after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not check():
@@ -75,6 +86,6 @@ def stop_pid(pid: int, what: str) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     try:
-        wait_until(lambda: not running(pid), f"{what} stops", 10)
+        wait_until(lambda: not running(pid), f"{what} stops", 30)
     except AssertionError:
         os.kill(pid, signal.SIGKILL)

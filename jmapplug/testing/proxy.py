@@ -56,7 +56,7 @@ def basic(user: str, password: str) -> str:
 class Http:
     """One kept-alive connection."""
 
-    def __init__(self, port: int, headers: dict[str, str] | None = None, timeout: float = 60) -> None:
+    def __init__(self, port: int, headers: dict[str, str] | None = None, timeout: float = 120) -> None:
         self.connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
         self.headers = headers or {}
 
@@ -86,12 +86,18 @@ class Client(Http):
         responses: list[Any] = reply.json["methodResponses"]
         return responses
 
+    def answers(self, *calls: tuple[str, dict[str, Any]], using: tuple[str, ...] = USING) -> list[dict[str, Any]]:
+        """The arguments of the response to each call of one Request; an error is an AssertionError."""
+        responses = self.request(*calls, using=using)
+        failed = [(name, answer) for name, answer, _ in responses if name == "error"]
+        assert not failed, f"{failed} among the answers to {[name for name, _ in calls]}: {responses}"
+        assert [name for name, *_ in responses] == [name for name, _ in calls], responses
+        return [answer for _, answer, _ in responses]
+
     def call(self, name: str, /, **args: Any) -> dict[str, Any]:
         """The arguments of the response to one call; an error is an AssertionError."""
-        ((kind, answer, _),) = self.request((name, args))
-        assert kind == name, answer
-        result: dict[str, Any] = answer
-        return result
+        (answer,) = self.answers((name, args))
+        return answer
 
     def error(self, name: str, /, **args: Any) -> dict[str, Any]:
         """The error that one call answers."""
@@ -131,7 +137,8 @@ class Proxy:
         self.start()
 
     def start(self) -> None:
-        """Start (again) on the same data."""
+        """Start (again) on the same data, when the one before has given up its ports."""
+        wait_until(lambda: not accepts(self.port) and not accepts(self.mgmt), "the ports are free")
         log = open(self.folder / "log", "ab")  # noqa: SIM115 - the child keeps it
         command = [part.format(port=self.port) for part in self.command]
         self.process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -188,9 +195,20 @@ class Proxy:
         return value
 
     def settled(self, account: str, timeout: float = 120) -> None:
-        """Wait until the first sync and the text index are complete; a worker that does not run is started."""
+        """Wait until the first sync and the text index are complete; a worker that does not run is started, again where
+
+        it ends meanwhile.
+        """
         self.management.send("POST", f"/api/accounts/{account}/sync")
-        wait_until(lambda: in_step(self.status(account)), f"{account} is in step", timeout)
+
+        def settled() -> bool:
+            status = self.status(account)
+            if not status["running"]:
+                self.management.send("POST", f"/api/accounts/{account}/sync")
+                status = self.status(account)
+            return in_step(status)
+
+        wait_until(settled, f"{account} is in step", timeout)
 
     def worker_pid(self, account: str) -> int:
         """The pid of an account's worker."""

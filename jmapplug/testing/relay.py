@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from jmapplug.testing.ports import HOST
+from jmapplug.testing.ports import HOST, accepts, wait_until
 
 
 class Relay:
@@ -17,6 +17,7 @@ class Relay:
     """
 
     def __init__(self, target: int) -> None:
+        wait_until(lambda: accepts(target), "the server behind the relay listens")
         self._target = target
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -62,7 +63,11 @@ class Relay:
             if not self._through:
                 client.close()
                 continue
-            server = socket.create_connection((HOST, self._target))
+            try:
+                server = socket.create_connection((HOST, self._target))
+            except OSError:  # refused for a moment: the next one may come
+                client.close()
+                continue
             self._open |= {client, server}
             for pair in ((client, server, True), (server, client, False)):
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()

@@ -24,6 +24,8 @@ def events() -> Response:
     listener = here.hub.listen(principal.accounts, wish.types, wish.since)
     with ExitStack() as held:
         held.enter_context(here.stream_places.one(principal.key))
+        # Before the headers: who reads a state when they have come is told of whatever follows it.
+        held.enter_context(listener)
         stream = Stream(here.auth, principal, listener)
         here.streams.add(stream)
         held.callback(here.streams.discard, stream)

@@ -1,4 +1,4 @@
-"""``GET /eventsource``: a response whose headers leave at once and whose end is noticed on both sides."""
+"""``GET /eventsource``: a response whose headers do not wait for an event, and whose end is noticed on both sides."""
 
 from __future__ import annotations
 

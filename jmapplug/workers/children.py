@@ -33,7 +33,7 @@ LONGEST_PAUSE = 30.0
 STOP_PATIENCE = 5.0
 STDERR = 2
 DUMP_SIGNAL = signal.SIGUSR1
-DUMP_PATIENCE = 0.5
+DUMP_PATIENCE = 2.0
 """Seconds that a worker which hangs gets to write down where, before it is killed."""
 
 # Reserved ids and what runs under them; every other id is an account's.
@@ -162,7 +162,7 @@ def main_of(child: Child, listener: int, settings: Settings) -> int:
     """
     from jmapplug.workers import hearts, server
 
-    hearts.start(child.pulse, opening=child.id not in MAINS)
+    hearts.start(child.pulse)
     module, _, name = MAINS.get(child.id, ACCOUNT_MAIN).partition(":")
     function = getattr(importlib.import_module(module), name)
     descriptor = listener if child.inherited is None else child.inherited

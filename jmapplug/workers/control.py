@@ -162,7 +162,10 @@ def _start(settings: Settings, deadline: float, again: bool) -> None:
         finally:
             os.close(writable)
         # The process forks away from us and ends: nobody has to reap the supervisor.
-        process.wait(max(1.0, deadline - time.monotonic()))
+        try:
+            process.wait(max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise WorkerUnavailable("the supervisor does not start") from None
         told = _read(ready, deadline)
     if told.startswith(b"error "):
         raise SettingError(told[6:].decode("utf-8", "replace").strip())

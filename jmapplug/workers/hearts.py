@@ -9,17 +9,15 @@ from jmapplug.workers.pulse import BEAT, Pulse
 _own: list[Pulse] = []
 
 
-def start(pulse: Pulse, *, opening: bool) -> None:
-    """Begin to beat; ``opening``: until :func:`ready`, something may take long."""
+def start(pulse: Pulse) -> None:
+    """Begin to beat; until :func:`ready`, something may take long."""
     _own[:] = [pulse]
-    if not opening:
-        pulse.ready()
     if pulse.interval:
         gevent.spawn(_beat, pulse)
 
 
 def ready() -> None:
-    """This worker has opened its store. Nothing to do in a process that is no supervisor's child."""
+    """This worker has its code and its store. Nothing to do in a process that is no supervisor's child."""
     for pulse in _own:
         pulse.ready()
 

@@ -14,7 +14,10 @@ from pathlib import Path
 LOOKS = 6
 """Looks without a beat after which a worker hangs; the setting is the time of all of them."""
 OPENING = 10
-"""A worker that is still opening its store (a migration, saving what a damaged one holds) may take so much longer."""
+"""A worker that still loads its code or opens its store (a migration, saving what a damaged one holds) may take so much
+
+longer, on a machine that has other things to do too.
+"""
 SHORTEST = 0.05
 BEAT = 0.75
 """Part of the time between two looks after which the worker beats: one look may miss by chance, two in a row do not."""
@@ -37,7 +40,7 @@ class Pulse:
         _BEATS.pack_into(self._shared, 0, self.beats + 1)
 
     def ready(self) -> None:
-        """The store is open: from now on nothing takes long."""
+        """The code is loaded, the store is open: from now on nothing takes long."""
         self._shared[_READY] = 1
 
     @property

@@ -134,7 +134,7 @@ def test_on_a_full_disk_reads_go_on_and_nothing_is_begun_that_cannot_be_written_
     scene.append("Inbox", message("while it was full"))
     assert management.send("POST", f"/api/accounts/{scene.account}/sync").status >= 500
     wait_until(lambda: "full" in (service.status(scene.account)["error"] or ""), "the status says that it is full")
-    wait_until(lambda: service.status(scene.account)["next_retry"] is not None, "it is tried again", 30)
+    wait_until(lambda: service.status(scene.account)["next_retry"] is not None, "it is tried again")
     account = {"accountid": "more", "email": "a@example.com", "password": "p" * 60_000, "imapHost": "127.0.0.1"}
     reply = management.send("POST", "/api/accounts", account | {"imapPort": 1, "imapSSL": 0})
     assert reply.status == 507 and "full" in reply.json["error"], reply
@@ -194,7 +194,7 @@ def subscribe(client: Client, pushes: PushService, device: Device) -> None:
 
 def send(client: Client, email: str, to: str) -> None:
     """Its answer, if there is one, says nothing here."""
-    identity = client.request(("Identity/get", {"ids": None}), using=SUBMISSION)[0][1]["list"][0]["id"]
+    identity = client.answers(("Identity/get", {"ids": None}), using=SUBMISSION)[0]["list"][0]["id"]
     record = {"identityId": identity, "emailId": email, "envelope": {"rcptTo": [{"email": to}]}}
     with suppress(OSError, http.client.HTTPException):
         client.request(("EmailSubmission/set", {"create": {"k": record}}), using=SUBMISSION)
@@ -238,6 +238,6 @@ def test_a_worker_that_was_sending_and_has_web_push_is_read_with_no_octet_left(
 
 
 def unknown(client: Client) -> bool:
-    ((_, found, _),) = client.request(("EmailSubmission/get", {"ids": None}), using=SUBMISSION)
+    (found,) = client.answers(("EmailSubmission/get", {"ids": None}), using=SUBMISSION)
     statuses = [status for one in found["list"] for status in one["deliveryStatus"].values()]
     return [each["delivered"] for each in statuses] == ["unknown"] and found["list"][0]["undoStatus"] == "final"

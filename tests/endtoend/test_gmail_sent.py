@@ -50,7 +50,7 @@ def send(gm: GmailScene, after: dict[str, Any]) -> str:
         "to": [{"email": "bob@example.org"}], "bcc": [{"email": "eve@example.org"}], "subject": "Hello",
         "bodyValues": {"1": {"value": "Text\n"}}, "textBody": [{"partId": "1", "type": "text/plain"}],
     }  # fmt: skip
-    ((_, identities, _),) = gm.jmap.request(("Identity/get", {}), using=WITH)
+    (identities,) = gm.jmap.answers(("Identity/get", {}), using=WITH)
     record = {"identityId": identities["list"][0]["id"], "emailId": "#d"}
     responses = gm.jmap.request(
         ("Email/set", {"create": {"d": draft}}),

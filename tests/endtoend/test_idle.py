@@ -81,6 +81,6 @@ def test_nothing_is_asked_written_or_told_while_nothing_happens(
         wait_until(quiet, f"a quiet window, (octets, written, wakes): {seen}", 8 * WINDOW)
         # And it is awake all the same.
         scene.append("INBOX", message("second"))
-        wait_until(lambda: len(scene.jmap.call("Email/query")["ids"]) == 2, "the new message is there", 30)
+        wait_until(lambda: len(scene.jmap.call("Email/query")["ids"]) == 2, "the new message is there")
     scene.close()
     relay.close()

@@ -62,7 +62,7 @@ def story(scene: Scene, chatty: Refusing) -> None:
     scene.begin(imapPort=chatty.port)
     client, service = scene.jmap, scene.proxy
     scene.append(FOLDER, message(SUBJECT))
-    wait_until(lambda: chatty.met > 0, "a folder is refused", 30)
+    wait_until(lambda: chatty.met > 0, "a folder is refused")
     [first, *_] = client.call("Email/query")["ids"]
     inbox = client.mailbox("inbox")
     client.call("Email/query", filter={"text": SEARCH})

@@ -222,7 +222,7 @@ def send(scene: Scene, smtp: SmtpServer) -> None:
     """I4, and I6: a message that is made and sent in one Request is taken once, and is all that has come."""
     checker, client = scene.checker, scene.jmap
     before = checker.held
-    ((_, found, _),) = client.request(("Identity/get", {"ids": None}), using=SENDING)
+    (found,) = client.answers(("Identity/get", {"ids": None}), using=SENDING)
     identity = next(each["id"] for each in found["list"] if not each["mayDelete"])
     draft = {
         "mailboxIds": {client.mailbox("drafts"): True},

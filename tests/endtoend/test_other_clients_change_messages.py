@@ -20,9 +20,9 @@ def test_changes_are_followed_without_being_asked_for(scene: Scene) -> None:
         return set(scene.jmap.call("Email/get", ids=[ident], properties=["keywords"])["list"][0]["keywords"])
 
     scene.flag("Inbox", "1:*", "\\Flagged")
-    wait_until(lambda: words("one") == {"$flagged"}, "the flag in INBOX is seen", 30)
+    wait_until(lambda: words("one") == {"$flagged"}, "the flag in INBOX is seen")
     scene.flag("Work", "1:*", "\\Seen")
-    wait_until(lambda: words("two") == {"$seen"}, "the flag elsewhere is seen", 30)
+    wait_until(lambda: words("two") == {"$seen"}, "the flag elsewhere is seen")
 
 
 def test_nothing_happened_moves_no_state(scene: Scene) -> None:

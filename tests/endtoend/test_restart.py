@@ -57,13 +57,13 @@ def filled(server: Dovecot) -> str:
 
 
 def states(client: Client) -> tuple[Any, ...]:
-    (_, emails, _), (_, boxes, _) = client.request(("Email/get", {"ids": []}), ("Mailbox/get", {"ids": None}))
+    emails, boxes = client.answers(("Email/get", {"ids": []}), ("Mailbox/get", {"ids": None}))
     return emails["state"], boxes["state"], sum(box["totalEmails"] for box in boxes["list"])
 
 
 def end(service: Proxy) -> None:
     service.process.terminate()
-    service.process.wait(20)
+    service.process.wait(60)
 
 
 @pytest.mark.parametrize("how", [Proxy.kill, end], ids=["killed", "ended"])

@@ -77,7 +77,7 @@ class Shared:
             self.proxy.sync(self.account)
             return what()
 
-        wait_until(looked, text, 30)
+        wait_until(looked, text)
 
     def close(self) -> None:
         self.owner.logout()
@@ -150,7 +150,7 @@ def test_what_happens_in_a_shared_folder_is_seen_without_being_asked_for(shared:
     jmap = shared.begin()
     since = jmap.call("Email/get", ids=[])["state"]
     shared.owner.append("Work", "", "", message("two"))
-    wait_until(lambda: set(shared.emails()) == {"one", "two"}, "Ada's new message is there", 30)
+    wait_until(lambda: set(shared.emails()) == {"one", "two"}, "Ada's new message is there")
     assert jmap.call("Email/changes", sinceState=since)["created"] == [shared.emails()["two"]["id"]]
 
 

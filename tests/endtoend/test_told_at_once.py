@@ -69,7 +69,7 @@ def notified(slow: Proxy, dovecot: Dovecot, account_name: str) -> Iterator[Scene
 
 
 def watching(scene: Scene, how: str) -> dict[str, Any]:
-    wait_until(lambda: scene.proxy.status(scene.account)["watching"] == how, f"it is watched by {how}", 30)
+    wait_until(lambda: scene.proxy.status(scene.account)["watching"] == how, f"it is watched by {how}")
     return scene.proxy.status(scene.account)
 
 
@@ -102,16 +102,16 @@ def test_what_another_client_does_in_any_folder_is_an_event(notified: Scene) -> 
     before = email(notified, "first")["mailboxIds"]
     notified.move("Work", "1:*", "Lists")
     events.until("Email")
-    wait_until(lambda: email(notified, "first")["mailboxIds"] != before, "the move is seen", 30)
+    wait_until(lambda: email(notified, "first")["mailboxIds"] != before, "the move is seen")
     notified.do("RENAME", notified.name("Work"), notified.name("Play"))
     events.until("Mailbox")
-    wait_until(lambda: "Play" in names(notified), "the new name is seen", 30)
+    wait_until(lambda: "Play" in names(notified), "the new name is seen")
     notified.create("New")
     events.until("Mailbox")
-    wait_until(lambda: "New" in names(notified), "the new folder is seen", 30)
+    wait_until(lambda: "New" in names(notified), "the new folder is seen")
     notified.do("DELETE", notified.name("New"))
     events.until("Mailbox")
-    wait_until(lambda: "New" not in names(notified), "the folder is gone", 30)
+    wait_until(lambda: "New" not in names(notified), "the folder is gone")
     events.close()
     notified.agree()
 
@@ -171,7 +171,7 @@ def test_a_clients_own_change_is_an_event_without_a_look_at_the_mail_server(
 
     flag("$answered")  # the first write makes folders that are missing, and lists them
     events = Events(scene.jmap)
-    wait_until(lambda: slow.status(scene.account)["subscribers"] == 1, "it listens", 30)
+    wait_until(lambda: slow.status(scene.account)["subscribers"] == 1, "it listens")
     looks = hiding.sent("LIST"), slow.status(scene.account)["last_sync"]
     state = flag("$flagged")
     while events.until("Email") != state:

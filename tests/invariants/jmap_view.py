@@ -63,14 +63,11 @@ def _look(client: Client) -> View:
     query = {"sort": NEWEST, "calculateTotal": True}
     back = {"resultOf": "1", "name": "Email/query", "path": "/ids"}
     threads_of = {"resultOf": "2", "name": "Email/get", "path": "/list/*/threadId"}
-    boxes, asked, emails, threads = (
-        answer
-        for _, answer, _ in client.request(
-            ("Mailbox/get", {"ids": None}),
-            ("Email/query", query),
-            ("Email/get", {"#ids": back, "properties": PROPERTIES}),
-            ("Thread/get", {"#ids": threads_of}),
-        )
+    boxes, asked, emails, threads = client.answers(
+        ("Mailbox/get", {"ids": None}),
+        ("Email/query", query),
+        ("Email/get", {"#ids": back, "properties": PROPERTIES}),
+        ("Thread/get", {"#ids": threads_of}),
     )
     states = {"Mailbox": boxes["state"], "Email": emails["state"], "Thread": threads["state"]}
     mailboxes = {box["id"]: box for box in boxes["list"]}

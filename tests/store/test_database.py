@@ -112,6 +112,21 @@ def test_rest_gives_back_prepared_statements_and_work_goes_on(database: Database
     assert database.value("SELECT count(*) FROM t") == 51
 
 
+def test_rest_does_not_end_a_copy_under_way(tmp_path: Path, database: Database) -> None:
+    rows = [(number, "x" * 500) for number in range(2000)]
+    database.write(lambda txn: txn.execute("CREATE TABLE wide (n, text)"))
+    database.write(lambda txn: txn.executemany("INSERT INTO wide VALUES (?, ?)", rows))
+    pauses = []
+    database.copy(tmp_path / "copy", lambda: pauses.append(database.rest()))
+    assert len(pauses) > 2
+    copy = Database(tmp_path / "copy", (SCHEMA,))
+    assert copy.value("SELECT count(*) FROM wide") == len(rows)
+    copy.close()
+    held = database._connection
+    database.rest()
+    assert database._connection is not held
+
+
 def test_rest_inside_a_transaction_changes_nothing(database: Database) -> None:
     def work(txn: Txn) -> None:
         txn.execute("INSERT INTO t VALUES (1)")

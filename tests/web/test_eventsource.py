@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import HOST, running, wait_until
+from jmapplug.testing.ports import HOST, PATIENCE, running, wait_until
 from jmapplug.testing.proxy import Client, Http, Proxy
 
 
@@ -19,7 +19,7 @@ class Stream:
     """An open event stream."""
 
     def __init__(self, port: int, path: str, headers: dict[str, str]) -> None:
-        self.connection = http.client.HTTPConnection(HOST, port, timeout=30)
+        self.connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
         self.connection.request("GET", path, headers=headers)
         self.answer = self.connection.getresponse()
 
@@ -68,6 +68,14 @@ def test_a_delivery_is_an_event_with_the_states_that_get_answers(inbox: tuple[Cl
     stream.close()
 
 
+def test_a_stream_listens_before_its_headers_leave(inbox: tuple[Client, Any], proxy: Proxy) -> None:
+    """A client asks for the states when they have come: what changes from then on must not be missed."""
+    client, _ = inbox
+    stream = Stream(client.connection.port, "/eventsource?types=*&closeafter=no&ping=0", client.headers)
+    assert proxy.status(client.account)["subscribers"] == 1
+    stream.close()
+
+
 def test_only_the_types_asked_for_and_closeafter_state(inbox: tuple[Client, Any]) -> None:
     client, imap = inbox
     stream = Stream(client.connection.port, "/eventsource?types=Mailbox&closeafter=state&ping=0", client.headers)
@@ -86,7 +94,7 @@ def test_what_was_missed_arrives_at_once_with_the_last_event_id(inbox: tuple[Cli
     first = stream.event()
     assert first is not None
     deliver(imap, "four")
-    wait_until(lambda: client.call("Email/query", filter=None, calculateTotal=True)["total"] == 2, "it is seen", 30)
+    wait_until(lambda: client.call("Email/query", filter=None, calculateTotal=True)["total"] == 2, "it is seen")
     again = Stream(client.connection.port, path, {**client.headers, "Last-Event-ID": first["id"]})
     missed = again.event()
     assert missed is not None
@@ -170,7 +178,7 @@ def test_sigterm_ends_everything_with_an_open_stream(dovecot: Dovecot) -> None:
         stream = Stream(service.port, "/eventsource?ping=0", client.headers)
         worker = service.worker_pid("alice")
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(15) == 0
+        assert service.process.wait(PATIENCE) == 0
         while stream.event() is not None:
             pass
         wait_until(lambda: not running(worker), "the worker is gone")

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import HOST, wait_until
+from jmapplug.testing.ports import HOST, PATIENCE, wait_until
 from jmapplug.testing.proxy import Client, Http, Proxy
 from tests.web.test_eventsource import Stream, deliver
 from tests.web.test_websocket import COMMANDS, Talk
@@ -47,7 +47,7 @@ def raw(client: Client, path: str, **headers: str) -> socket.socket:
     """A connection on which a request has been sent and no answer read."""
     lines = {"Host": "x", **client.headers, **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    sock = socket.create_connection((HOST, client.connection.port), timeout=30)
+    sock = socket.create_connection((HOST, client.connection.port), timeout=PATIENCE)
     sock.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
     return sock
 
@@ -152,11 +152,11 @@ def test_two_hundred_clients_that_came_and_went_leave_nothing_behind(service: Pr
     before = descriptors(service)
     for number in range(200):
         wait_until(lambda kind=number % 5: leave(kind, service, alice), "there is room for one")  # type: ignore[misc]
-    wait_until(lambda: service.status(alice.account)["subscribers"] == 0, "nobody listens", 60)
-    wait_until(lambda: descriptors(service) <= before + 2, "no descriptor is left", 60)
+    wait_until(lambda: service.status(alice.account)["subscribers"] == 0, "nobody listens")
+    wait_until(lambda: descriptors(service) <= before + 2, "no descriptor is left")
     # Fresh numbers: those that show one of each have counted what was left before.
     stream, talk = Stream(service.port, EVENTS, alice.headers), Talk(service.port, alice.headers)
-    wait_until(lambda: gauges(service) == {"sse": 1, "websocket": 1}, "the front has these two open", 30)
+    wait_until(lambda: gauges(service) == {"sse": 1, "websocket": 1}, "the front has these two open")
     stream.close()
     talk.close()
 
@@ -169,7 +169,7 @@ def test_a_client_whose_end_hides_behind_octets_that_nobody_reads_is_found_too(s
     sock.sendall(b"GET /session HTTP/1.1\r\n")
     assert opened(service, alice), "the server had a turn"
     sock.close()
-    wait_until(lambda: service.status(alice.account)["subscribers"] == 0, "nobody listens", 60)
+    wait_until(lambda: service.status(alice.account)["subscribers"] == 0, "nobody listens")
 
 
 # --- the end with the log-in

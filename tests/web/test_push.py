@@ -23,7 +23,7 @@ class Workers:
         self.reached: dict[str, str | None] = {}
 
     def subscribe(
-        self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: str | None = None
+        self, account_id: str, callback: Callable[[dict[str, Any]], None], *, since: str | None, timeout: float
     ) -> Any:
         self.callbacks.setdefault(account_id, []).append(callback)
         self.since[account_id] = since
@@ -111,7 +111,8 @@ def test_a_stream_that_begins_while_the_hub_stops_ends_at_once() -> None:
     hub = Hub(workers)
     listener = hub.listen(["a"])
     hub.stop()
-    assert list(stream(listener, wish())) == []
+    with listener:
+        assert list(stream(listener, wish())) == []
     assert workers.callbacks == {}
     assert not hub.listeners
 
@@ -126,11 +127,11 @@ def test_a_deleted_account_ends_the_stream() -> None:
 def test_the_event_is_a_state_change_with_line_feeds_only_and_a_position() -> None:
     workers = Workers()
     workers.reached = {"b": "e-7"}
-    listener = Hub(workers).listen(["a", "b"])
-    events = stream(listener, wish(close_after_state=True, ping=1))
-    assert next(events) == b'event: ping\ndata: {"interval":1}\n\n'
-    workers.tell("a", 12, Email="x-12")
-    event = next(events)
+    with Hub(workers).listen(["a", "b"]) as listener:
+        events = stream(listener, wish(close_after_state=True, ping=1))
+        assert next(events) == b'event: ping\ndata: {"interval":1}\n\n'
+        workers.tell("a", 12, Email="x-12")
+        event = next(events)
     assert b"\r" not in event
     name, position, data, *rest = event.decode().split("\n")
     assert (name, position, rest) == ("event: state", "id: a=e-12,b=e-7", ["", ""])

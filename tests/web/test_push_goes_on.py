@@ -51,7 +51,7 @@ class Pool:
         return self.state(name)
 
     def state(self, name: str) -> str:
-        return str(self.client.request(("Email/get", {"accountId": name, "ids": []}))[0][1]["state"])
+        return str(self.client.call("Email/get", accountId=name, ids=[])["state"])
 
     def lose_the_cache(self, name: str) -> None:
         """The worker is killed; the next one finds no cache."""

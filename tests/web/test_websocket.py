@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import HOST, wait_until
+from jmapplug.testing.ports import HOST, PATIENCE, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy, basic
 from tests.web.test_framing import frame
 
@@ -27,7 +27,6 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1", "-b", H
 # As docs/operations.md has it; gunicorn's own defaults cut idle HTTP connections after 2 s and wait 30 s for others.
 GUNICORN += ["--keep-alive", "75", "--graceful-timeout", "4"]
 COMMANDS = {"serve": None, "gunicorn": [*GUNICORN, "--no-control-socket", "jmapplug.wsgi:app"]}
-PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -53,7 +52,8 @@ class Talk:
     """An open WebSocket; messages are JSON."""
 
     def __init__(self, port: int, headers: dict[str, str] | None = None, path: str = "/jmap/ws", **more: Any) -> None:
-        options: dict[str, Any] = {"subprotocols": ["jmap"], "max_size": None, "proxy": None, "legacy": True, **more}
+        options: dict[str, Any] = {"subprotocols": ["jmap"], "max_size": None, "proxy": None, "legacy": True}
+        options |= {"open_timeout": PATIENCE, "ping_interval": None, **more}
         self.ws: ClientConnection = connect(f"ws://{HOST}:{port}{path}", additional_headers=headers, **options)
 
     def send(self, kind: str, **members: Any) -> None:
@@ -578,7 +578,7 @@ def test_sigterm_closes_with_1001_and_waits_for_nobody(command: str, dovecot: Do
                 assert each.closed() == 1001
         finally:
             os.kill(worker, signal.SIGCONT)
-        assert service.process.wait(15) == 0
+        assert service.process.wait(PATIENCE) == 0
         sock.close()
     finally:
         service.stop()

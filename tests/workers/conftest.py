@@ -17,11 +17,13 @@ from jmapplug.workers.client import WorkerClient
 
 PLUGIN = Path(__file__).with_name("house_plugin.py")
 URN = "urn:test:house"
-PATIENCE = 20
+PATIENCE = 60
 
 
 class House:
     """One data folder and everything that runs on it."""
+
+    patience = PATIENCE
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
@@ -72,10 +74,10 @@ class House:
 
     def end(self):
         for client in self.clients:
-            client.close(timeout=10)
+            client.close(timeout=PATIENCE)
         try:
-            pid = control.ask(self.settings, "status", timeout=5)["pid"]
-            control.ask(self.settings, "shutdown", timeout=5)
+            pid = control.ask(self.settings, "status", timeout=PATIENCE)["pid"]
+            control.ask(self.settings, "shutdown", timeout=PATIENCE)
             self.ended(pid)
         except OSError:
             pass

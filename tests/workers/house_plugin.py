@@ -50,7 +50,7 @@ class HouseBackend:
 
 
 def wait_for(path):
-    with gevent.Timeout(20):
+    with gevent.Timeout(60):
         while not Path(path).exists():
             gevent.sleep(0.002)
 

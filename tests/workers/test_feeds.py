@@ -84,7 +84,7 @@ def test_an_event_that_overtakes_the_answer_is_not_undone_by_it() -> None:
     wire = Wire(lambda: feed.deliver({"changed": {"A": "e-2"}, "id": "e-2"}) or answer("e-1", A="e-1", B="e-1"))
     feed = Feed(wire, "a")  # type: ignore[arg-type]
     events: list[Any] = []
-    member = feed.add(events.append, None, 5)
+    member = feed.add(events.append, None, 60)
     assert (member.position, member.states) == ("e-2", {"A": "e-2", "B": "e-1"})
     assert events == [{"changed": {"A": "e-2"}, "id": "e-2"}]
     member.close()
@@ -98,7 +98,7 @@ def test_who_comes_before_the_worker_has_answered_is_told_then_and_keeps_its_pos
     member = feed.add(events.append, "e-2", 0)
     assert (member.position, events) == ("e-2", [])
     gone_on.set()
-    with gevent.Timeout(20):
+    with gevent.Timeout(60):
         while not events:
             gevent.sleep(0.005)
     assert events == [{"changed": {"A": "e-4"}, "id": "e-4"}]
@@ -111,11 +111,11 @@ def test_what_is_known_already_is_no_event() -> None:
     wire = Wire(answer("e-3", A="e-3"), answer("e-4", A="e-4"))
     feed = Feed(wire, "a")  # type: ignore[arg-type]
     events: list[Any] = []
-    member = feed.add(events.append, None, 5)
+    member = feed.add(events.append, None, 60)
     for number in (3, 2, 4, 4):
         feed.deliver({"changed": {"A": f"e-{number}"}, "id": f"e-{number}"})
     wire.lost.set()
-    with gevent.Timeout(20):
+    with gevent.Timeout(60):
         while {"restarted": True} not in events:
             gevent.sleep(0.005)
     assert events == [{"changed": {"A": "e-4"}, "id": "e-4"}, {"restarted": True}]
@@ -125,7 +125,7 @@ def test_what_is_known_already_is_no_event() -> None:
 def test_what_was_committed_and_not_announced_yet_is_news_when_it_is() -> None:
     feed = Feed(Wire(answer("e-3", A="e-3", B="e-4")), "a")  # type: ignore[arg-type]
     events: list[Any] = []
-    member = feed.add(events.append, None, 5)
+    member = feed.add(events.append, None, 60)
     assert (member.states, member.position) == ({"A": "e-3"}, "e-3")
     announced = {"changed": {"B": "e-4"}, "id": "e-4"}
     feed.deliver(announced)
@@ -137,6 +137,6 @@ def test_an_account_that_is_gone_is_the_last_event() -> None:
     wire = Wire(NotFound("no"))
     feed = Feed(wire, "a")  # type: ignore[arg-type]
     events: list[Any] = []
-    feed.add(events.append, "e-1", 5)
+    feed.add(events.append, "e-1", 60)
     assert events == [{"gone": True}]
     assert wire.forgotten == 1

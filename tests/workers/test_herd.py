@@ -27,10 +27,10 @@ def test_so_many_have_a_turn_and_the_next_one_waits_for_the_first_to_end(setting
                 assert later.enter_context(herd.turn(settings, 0))
             with herd.turn(settings, 0) as mine:
                 assert not mine, "who has waited long enough goes without"
-            waiting = gevent.spawn(later.enter_context, herd.turn(settings, 30))
+            waiting = gevent.spawn(later.enter_context, herd.turn(settings, 60))
             gevent.sleep(herd.STEP * 2)
             assert not waiting.ready()
-        assert waiting.get(timeout=10)
+        assert waiting.get(timeout=60)
     with herd.turn(settings, 0) as mine:
         assert mine
 

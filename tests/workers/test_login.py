@@ -62,7 +62,7 @@ def test_the_pools_other_accounts_tell_of_their_changes(house, client, login):
     changes = []
     login.follow(lambda: changes.append(login.states()))
     house.until(lambda: login.states().keys() == {"bob"}, "bob's states")
-    login.gather(5)
+    login.gather(house.patience)
     state = house.jmap(client, "bob", "touch")["state"]
     house.until(lambda: changes and changes[-1]["bob"]["House"] == state, "the news")
     house.jmap(client, "carol", "touch")
@@ -88,7 +88,7 @@ def test_who_joins_is_followed_and_who_leaves_is_not(house, client, login):
     header = {"accountid": "dave", "email": "d@example.com", "type": "house", "settings": settings, "pool": "alice"}
     client.call("__accounts__", "create", header)
     login.standing()
-    login.gather(20)
+    login.gather(house.patience)
     assert login.states().keys() == {"bob", "dave"}
     client.call("__accounts__", "delete", {"accountid": "bob"})
     login.standing()

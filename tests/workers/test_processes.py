@@ -71,11 +71,11 @@ def test_many_calls_are_in_flight_on_one_connection_and_each_gets_its_own_answer
     house.add(client)
     slow, go = blocked(house, client)
     calls = [gevent.spawn(client.call, "alice", "ping", {"n": n}, bytes([n]) * (n * 3000)) for n in range(100)]
-    gevent.joinall(calls, timeout=20, raise_error=True)
+    gevent.joinall(calls, timeout=60, raise_error=True)
     assert [call.value for call in calls] == [({"n": n}, bytes([n]) * (n * 3000)) for n in range(100)]
     assert not slow.ready()
     go()
-    assert slow.get(timeout=20)["pid"]
+    assert slow.get(timeout=60)["pid"]
 
 
 def test_a_payload_of_many_megabytes_comes_back_whole(house):
@@ -187,7 +187,7 @@ def test_killing_the_front_that_started_the_supervisor_leaves_it_to_the_others(h
     kill(process.pid)
     process.communicate()
     go()
-    assert slow.get(timeout=20)["pid"]
+    assert slow.get(timeout=60)["pid"]
     assert supervisor_of(client) == started
 
 
@@ -201,8 +201,8 @@ def test_killing_the_supervisor_finishes_what_is_under_way_and_the_next_request_
     house.ended(old)
     following = gevent.spawn(house.jmap, client, "alice", "about")
     go()
-    assert slow.get(timeout=20)["pid"] == before
-    assert following.get(timeout=20)["pid"]
+    assert slow.get(timeout=60)["pid"] == before
+    assert following.get(timeout=60)["pid"]
     house.ended(before)
     assert house.jmap(client, "alice", "about")["pid"] != before
     assert supervisor_of(client) != old
@@ -223,7 +223,7 @@ def test_killing_a_worker_in_a_request_fails_that_one_and_the_next_answers(house
     pid = house.children(client)["alice"]["pid"]
     kill(pid)
     with pytest.raises(WorkerUnavailable) as caught:
-        slow.get(timeout=20)
+        slow.get(timeout=60)
     assert caught.value.sent_upstream
     assert house.jmap(client, "alice", "about")["pid"] != pid
     assert house.children(client)["alice"]["restarts"] == 1
@@ -236,7 +236,7 @@ def test_killing_a_worker_in_a_reading_request_asks_the_next_worker_once_more(ho
     pid = house.children(client)["alice"]["pid"]
     kill(pid)
     go()
-    assert slow.get(timeout=20)["pid"] != pid
+    assert slow.get(timeout=60)["pid"] != pid
 
 
 def test_the_end_of_a_worker_that_nobody_has_read_yet_fails_no_request(house, kill):
@@ -281,16 +281,18 @@ def test_a_worker_that_ends_under_load_loses_no_request(house):
 
     def ask(asker):
         while not done.is_set():
-            answered.append(asker.call("alice", "ping", {"n": 1}, timeout=20))
+            answered.append(asker.call("alice", "ping", {"n": 1}))
 
     def end():
         while len(pids) < 20:
             pids.add(house.jmap(client, "alice", "about")["pid"])
+            wanted = len(answered) + 10
+            house.until(lambda: len(answered) >= wanted, "each worker has answered")  # noqa: B023
             client.call("alice", "stop")
         done.set()
 
     asking = [gevent.spawn(ask, asker) for asker in (client, *others) for _ in range(3)]
-    gevent.joinall([gevent.spawn(end), *asking], timeout=60, raise_error=True)
+    gevent.joinall([gevent.spawn(end), *asking], timeout=300, raise_error=True)
     assert len(pids) == 20
     assert len(answered) >= 200
 
@@ -302,8 +304,10 @@ def test_an_idle_worker_ends_and_the_next_request_starts_another(house):
     house.add(client)
     pid = house.jmap(client, "alice", "about")["pid"]
     house.ended(pid)
-    assert house.jmap(client, "alice", "about")["pid"] != pid
-    assert house.children(client)["alice"]["restarts"] == 0
+    # The next one may end as soon: it is asked for until it is seen.
+    child = house.until(lambda: house.jmap(client, "alice", "about") and house.children(client).get("alice"))
+    assert child["pid"] != pid
+    assert child["restarts"] == 0
 
 
 def test_a_subscriber_keeps_its_worker_and_an_unsubscribed_one_idles_out(house):
@@ -312,7 +316,7 @@ def test_a_subscriber_keeps_its_worker_and_an_unsubscribed_one_idles_out(house):
     client = house.client()
     house.add(client)
     house.add(client, "bob")
-    subscription = client.subscribe("alice", lambda event: None)
+    subscription = client.subscribe("alice", lambda event: None, timeout=house.patience)
     alice = house.children(client)["alice"]["pid"]
     house.ended(house.jmap(client, "bob", "about")["pid"])
     assert house.children(client)["alice"]["pid"] == alice
@@ -346,7 +350,7 @@ def test_sigterm_finishes_the_request_under_way_and_leaves_no_process_and_no_soc
     pids = [child["pid"] for child in house.children(client).values()]
     kill(lease.pid, signal.SIGTERM)
     go()
-    assert slow.get(timeout=20)["pid"]
+    assert slow.get(timeout=60)["pid"]
     house.ended(lease.pid)
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert not list(house.settings.run_folder.glob("*.sock"))
@@ -359,10 +363,10 @@ def test_a_request_that_never_ends_does_not_stop_the_end(house, kill):
     lease = control.ensure_supervisor(house.settings)
     house.add(client)
     slow, _ = blocked(house, client)
-    assert lease.shut_down(timeout=5.0)
+    assert lease.shut_down(timeout=60)
     house.ended(lease.pid)
     with pytest.raises(WorkerUnavailable):
-        slow.get(timeout=20)
+        slow.get(timeout=60)
     client.close()
 
 
@@ -375,7 +379,7 @@ def test_the_supervisor_ends_with_its_last_front_and_not_before(house):
     house.ended(second.pid)
     third = control.ensure_supervisor(house.settings)
     assert third.pid != second.pid
-    assert third.shut_down()
+    assert third.shut_down(timeout=60)
 
 
 def test_what_a_killed_supervisor_left_does_not_stop_the_next_start(house, kill):
@@ -390,14 +394,24 @@ def test_what_a_killed_supervisor_left_does_not_stop_the_next_start(house, kill)
 
 
 def test_ten_fronts_at_once_find_one_supervisor(house):
-    leases = [gevent.spawn(control.ensure_supervisor, house.settings) for _ in range(10)]
-    gevent.joinall(leases, timeout=30, raise_error=True)
+    leases = [gevent.spawn(control.ensure_supervisor, house.settings, 120) for _ in range(10)]
+    gevent.joinall(leases, timeout=130, raise_error=True)
     assert len({lease.value.pid for lease in leases}) == 1
     for lease in leases:
         lease.value.close(final=True)
 
 
 # --- starting
+
+
+def test_a_supervisor_that_does_not_come_up_in_time_is_an_error_of_ours(house, monkeypatch):
+    """Any other one would end the greenlet that keeps the lease, for good."""
+    slow = house.folder / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 3\n")
+    slow.chmod(0o700)
+    monkeypatch.setattr(control.sys, "executable", str(slow))
+    with pytest.raises(WorkerUnavailable):
+        control.ensure_supervisor(house.settings, 0.1)
 
 
 def test_a_busy_management_port_is_one_clear_line(house):
@@ -411,7 +425,7 @@ def test_the_management_port_is_inherited_from_who_has_bound_it(house, monkeypat
     with plain_socket.create_server(("127.0.0.1", 0)) as bound:
         monkeypatch.setenv(control.MGMT_FD, str(bound.fileno()))
         lease = control.ensure_supervisor(house.load(JMAP_MGMT_PORT=bound.getsockname()[1]))
-        assert lease.shut_down()
+        assert lease.shut_down(timeout=60)
 
 
 def test_a_data_folder_that_is_too_long_or_not_a_folder_is_one_clear_line(house):
@@ -429,7 +443,7 @@ def test_a_bad_command_to_the_supervisor_is_answered_and_harms_nothing(house, li
     client = house.client()
     with plain_socket.socket(plain_socket.AF_UNIX) as sock:
         sock.connect(paths.control_path(house.settings))
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.sendall(line)
         assert b'"error"' in sock.recv(4096)
     assert supervisor_of(client)
@@ -442,7 +456,7 @@ def test_a_change_made_through_one_front_reaches_the_subscriber_of_another(house
     client, other = house.client(), house.client()
     house.add(client)
     events = []
-    with other.subscribe("alice", events.append):
+    with other.subscribe("alice", events.append, timeout=house.patience):
         state = house.jmap(client, "alice", "touch")["state"]
         house.until(lambda: events, "the event")
     assert events[0]["changed"] == {"House": state}
@@ -453,7 +467,7 @@ def test_a_subscriber_learns_what_changed_while_its_worker_was_away(house, kill)
     client = house.client()
     house.add(client)
     events = []
-    with client.subscribe("alice", events.append):
+    with client.subscribe("alice", events.append, timeout=house.patience):
         first = house.jmap(client, "alice", "touch")["state"]
         house.until(lambda: {"House": first} in [e.get("changed") for e in events], "the first event")
         kill(house.children(client)["alice"]["pid"])
@@ -466,7 +480,7 @@ def test_a_later_subscriber_gets_what_it_missed_and_nothing_it_has_seen(house):
     client = house.client()
     house.add(client)
     seen, late, fresh = [], [], []
-    with client.subscribe("alice", seen.append):
+    with client.subscribe("alice", seen.append, timeout=house.patience):
         house.jmap(client, "alice", "touch")
         house.until(lambda: seen, "the event")
         with client.subscribe("alice", late.append, since=""):
@@ -483,7 +497,7 @@ def test_a_position_from_before_the_cache_was_lost_brings_everything(house, kill
     client = house.client()
     house.add(client)
     seen, late = [], []
-    with client.subscribe("alice", seen.append):
+    with client.subscribe("alice", seen.append, timeout=house.patience):
         house.jmap(client, "alice", "touch")
         house.until(lambda: seen, "the event")
         for path in house.settings.account_folder("alice").glob("cache.sqlite3*"):
@@ -520,7 +534,7 @@ def test_fifty_greenlets_on_the_registry_all_get_their_answers(house):
         return answer["accountid"]
 
     workers = [gevent.spawn(work, number) for number in range(50)]
-    gevent.joinall(workers, timeout=60, raise_error=True)
+    gevent.joinall(workers, timeout=120, raise_error=True)
     assert [worker.value for worker in workers] == [f"user{number}" for number in range(50)]
     listed, _ = client.call("__accounts__", "list")
     assert len(listed["accounts"]) == 50
@@ -569,7 +583,7 @@ def test_revoking_a_token_is_told_to_subscribed_fronts(house):
     house.add(client)
     token, _ = client.call("__accounts__", "token_create", {"accountid": "alice", "name": "t"})
     events = []
-    with client.subscribe("__accounts__", events.append):
+    with client.subscribe("__accounts__", events.append, timeout=house.patience):
         client.call("__accounts__", "token_revoke", {"id": token["id"]})
         house.until(lambda: {"revoked": token["id"], "pool": "alice"} in events, "the revocation")
     with pytest.raises(NotFound):

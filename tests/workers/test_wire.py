@@ -57,7 +57,7 @@ def test_frames_of_many_greenlets_leave_whole_when_the_reader_is_slow():
     outbox, decoder, got = Outbox(left), Decoder(), []
     senders = [gevent.spawn(outbox.send, encode(Kind.EVENT, n, "", {}, bytes([n]) * 150_000)) for n in range(40)]
     gevent.joinall(senders, raise_error=True)
-    with gevent.Timeout(20):
+    with gevent.Timeout(60):
         while len(got) < 40:
             got += decoder.feed(right.recv(4000))
     assert [frame.id for frame, _ in got] == list(range(40))

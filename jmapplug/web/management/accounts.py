@@ -176,7 +176,7 @@ def sync_account(account_id: str) -> Response:
     """One full pass now; returns when it is complete."""
     registry("get", accountid=_known_form(account_id))
     try:
-        client().call(account_id, "sync", timeout=SYNC_SECONDS)
+        client().call(account_id, "sync", timeout=SYNC_SECONDS, retry=True)
     except JmapplugError as error:
         return json_answer({"error": str(error)}, 500)
     return json_answer({"synced": account_id})

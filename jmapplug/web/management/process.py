@@ -19,7 +19,7 @@ from jmapplug.web.answers import json_answer
 from jmapplug.web.bodies import BadBody, BodyTooLarge
 from jmapplug.web.management import accounts, guard
 from jmapplug.web.server import Server
-from jmapplug.workers import context
+from jmapplug.workers import context, hearts
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import Conflict, NotFound, WorkerUnavailable
 
@@ -93,4 +93,5 @@ ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
 def main(listener: Any, settings: Settings) -> None:
     """Serve the management port on a listening socket until told to stop."""
     app = create_app(settings, plugin_manager.load(), WorkerClient(settings, lead=False))
+    hearts.ready()
     Server(listener, app).serve_until_told()

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import gevent
 import msgspec
+from gevent.event import Event
 
 from jmapplug.backends import MailSource, QuotaSource, SieveSource, SubmissionSource
 from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
@@ -22,8 +23,9 @@ from jmapplug_imap.submission import SmtpSource, trouble
 
 TRY_TIMEOUTS = Timeouts(connect=10, read=15, command=20)
 """While a person waits for the answer."""
-PROBE_PATIENCE = 3.0
-"""Seconds that a ManageSieve server gets after the IMAP log-in: most hosts have none, and many drop the packets."""
+PROBE_PATIENCE, PROBE_ANSWERS = 3.0, 30.0
+"""Seconds after the IMAP log-in until a ManageSieve server is reached: most hosts have none, and many drop the packets.
+One that was reached gets the latter to answer."""
 
 
 class ImapSession:
@@ -155,10 +157,13 @@ class ImapBackend:
             if settings.sievePort:
                 sieve.check_named(settings, email)
             return settings
-        probing = gevent.spawn(sieve.probe, settings, email)
+        reached = Event()
+        probing = gevent.spawn(sieve.probe, settings, email, on_reached=reached.set)
         try:
             self._try(settings, email)
-            probing.join(PROBE_PATIENCE)
+            gevent.wait([probing, reached], timeout=PROBE_PATIENCE, count=1)
+            if reached.is_set():
+                probing.join(PROBE_ANSWERS)
             return probing.value or settings
         finally:
             probing.kill(block=False)

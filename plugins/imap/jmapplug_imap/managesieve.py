@@ -124,8 +124,9 @@ def literal(octets: bytes) -> bytes:
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds: ``connect`` for TCP, TLS and greeting each; ``command`` for one command with its whole answer."""
+    """Seconds: ``reach`` for TCP, ``connect`` for TLS and greeting each, ``command`` for a command with its answer."""
 
+    reach: float = 10
     connect: float = 10
     command: float = 30
 
@@ -288,12 +289,14 @@ def open_connection(
     ca_file: str | Path | None,
     credentials: Callable[[ManageSieve], Credentials],
     timeouts: Timeouts,
+    on_reached: Callable[[], object] = lambda: None,
 ) -> ManageSieve:
-    """Connect and log in. ``credentials`` is asked when the server has told what it offers.
+    """Connect and log in. ``credentials`` is asked when the server has told what it offers; ``on_reached`` is called
 
-    Raises AuthenticationError, UpstreamError (not temporary: TLS trust, no STARTTLS).
+    when somebody listens there. Raises AuthenticationError, UpstreamError (not temporary: TLS trust, no STARTTLS).
     """
-    transport = connect(host, port, timeouts.connect)
+    transport = connect(host, port, timeouts.reach)
+    on_reached()
     connection = ManageSieve(transport, timeouts)
     try:
         if security == TLS:

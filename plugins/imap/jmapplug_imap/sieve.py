@@ -26,8 +26,11 @@ LINGER = 30.0
 """Seconds that an unused connection stays: an account's connections are few, and shared with other clients."""
 FRESH = 2.0
 """Seconds after its last use within which a connection is taken to live; later it is asked first."""
-PROBE = Timeouts(connect=1.5, command=5)
-"""While an account is being made and nobody said that there is a ManageSieve server at all."""
+PROBE = Timeouts(reach=1.5)
+"""While an account is being made and nobody said that there is a ManageSieve server at all. One that somebody has
+
+connected to is there, however slow it is: without it the account would have no Sieve until somebody changes it.
+"""
 TRIAL = Timeouts(connect=10, command=20)
 QUEUE_DEADLINE = 60.0
 """Seconds to wait for the connection while others use it."""
@@ -37,15 +40,23 @@ SPARE = "jmapplug-check-"
 
 
 def connect_sieve(
-    settings: ImapSettings, email: str, timeouts: Timeouts | None = None, tokens: Tokens | None = None
+    settings: ImapSettings,
+    email: str,
+    timeouts: Timeouts | None = None,
+    tokens: Tokens | None = None,
+    on_reached: Callable[[], object] = lambda: None,
 ) -> ManageSieve:
     """A connection that is logged in, with a token of ``tokens`` where the server takes one, else with the password.
 
     Raises AuthenticationError, UpstreamError.
     """
     username = settings.username or email
+
+    def opened(credentials: Callable[[ManageSieve], Credentials]) -> ManageSieve:
+        return _opened(settings, credentials, timeouts or Timeouts(), on_reached)
+
     if tokens is None:
-        return _opened(settings, lambda connection: Credentials(username, settings.password or ""), timeouts)
+        return opened(lambda connection: Credentials(username, settings.password or ""))
 
     def with_token(connection: ManageSieve, token: Callable[[], str]) -> Credentials:
         if connection.mechanisms & OAUTH:
@@ -54,17 +65,26 @@ def connect_sieve(
             raise CommandNo("the ManageSieve server offers no OAuth, and the account has no password", temporary=False)
         return Credentials(username, settings.password)
 
-    return tokens.logged_in(lambda token: _opened(settings, lambda connection: with_token(connection, token), timeouts))
+    return tokens.logged_in(lambda token: opened(lambda connection: with_token(connection, token)))
 
 
 def _opened(
-    settings: ImapSettings, credentials: Callable[[ManageSieve], Credentials], timeouts: Timeouts | None
+    settings: ImapSettings,
+    credentials: Callable[[ManageSieve], Credentials],
+    timeouts: Timeouts,
+    on_reached: Callable[[], object],
 ) -> ManageSieve:
     if not settings.sieveHost or not settings.sievePort:
         raise UpstreamError("the account has no ManageSieve server", temporary=False)
     with ca_file(settings.imapCA) as path:
         return open_connection(
-            settings.sieveHost, settings.sievePort, settings.sieve_security, path, credentials, timeouts or Timeouts()
+            settings.sieveHost,
+            settings.sievePort,
+            settings.sieve_security,
+            path,
+            credentials,
+            timeouts,
+            on_reached,
         )
 
 
@@ -289,17 +309,24 @@ def _rename_by_copy(connection: ManageSieve, old: str, new: str) -> None:
 # --- when an account is made
 
 
-def probe(settings: ImapSettings, email: str, tokens: Tokens | None = None) -> ImapSettings:
+def probe(
+    settings: ImapSettings,
+    email: str,
+    tokens: Tokens | None = None,
+    on_reached: Callable[[], object] = lambda: None,
+) -> ImapSettings:
     """``settings`` with the ManageSieve server on the IMAP host, where there is one that takes the login; else as they
 
-    are. Where ``sieveSSL`` asks for TLS, only an account whose IMAP is in clear gets ManageSieve in clear instead.
+    are. ``on_reached``: called when somebody listens there.
+
+    Where ``sieveSSL`` asks for TLS, only an account whose IMAP is in clear gets ManageSieve in clear instead.
     """
     tried = [msgspec.structs.replace(settings, sieveHost=settings.imapHost)]
     if settings.imap_security == PLAIN and settings.sieve_security != PLAIN:
         tried.append(msgspec.structs.replace(tried[0], sieveSSL=PLAIN))
     for each in tried:
         try:
-            connect_sieve(each, email, PROBE, tokens).close()
+            connect_sieve(each, email, PROBE, tokens, on_reached).close()
             return each
         except AuthenticationError:
             # What is refused is not sent once more, in clear.

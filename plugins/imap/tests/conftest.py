@@ -9,10 +9,12 @@ from typing import Any
 
 import gevent
 import gevent.socket
+import msgspec
 import pytest
 from gevent.server import StreamServer
 from gevent.socket import IPPROTO_TCP, SHUT_RDWR, TCP_NODELAY, create_connection
-from jmapplug_imap.protocol import transport, utf7
+from jmapplug_imap import source as source_module
+from jmapplug_imap.protocol import Connection, Timeouts, transport, utf7
 from jmapplug_imap.settings import ImapSettings
 from jmapplug_imap.source import ImapSource
 
@@ -154,6 +156,38 @@ class Proxy:
             for name in self.hide:
                 line = re.sub(rb" %s(?=[ \]\r])" % re.escape(name.encode()), b"", line)
         return line
+
+
+class Patience:
+    """How long connections wait, those that are open and those to come (``factory`` makes them)."""
+
+    def __init__(self, **timeouts: float) -> None:
+        self.timeouts = Timeouts(**timeouts)
+        self._made: list[Connection] = []
+
+    def factory(self, host: str, port: int, ssl: int, ca_file: Any, _: object) -> Connection:
+        self._made.append(Connection(host, port, ssl, ca_file, self.timeouts))
+        return self._made[-1]
+
+    def become(self, **timeouts: float) -> None:
+        """From now on it is another one: whatever came before was not to be hurried."""
+        self.timeouts = msgspec.structs.replace(self.timeouts, **timeouts)
+        for each in self._made:
+            each.timeouts = self.timeouts
+            if each._channel is not None:
+                each._channel._read = self.timeouts.read
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Patience]:
+    """patience(**timeouts) → that of the connections of every source that is made after it."""
+
+    def patience(**timeouts: float) -> Patience:
+        made = Patience(**timeouts)
+        monkeypatch.setattr(source_module, "Connection", made.factory)
+        return made
+
+    return patience
 
 
 def _lines(connection: Any) -> Iterator[bytes]:

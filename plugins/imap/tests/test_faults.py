@@ -11,7 +11,6 @@ import gevent
 import pytest
 from jmapplug_imap import access as access_module
 from jmapplug_imap import pool
-from jmapplug_imap.protocol.channel import Timeouts
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.backends import NewMessage, SearchTerm, SyncPoint
@@ -193,11 +192,13 @@ def test_a_connection_that_keeps_breaking_is_an_error_and_never_an_empty_answer(
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_server_that_falls_silent_ends_at_the_deadline(upstream: Upstream) -> None:
-    source = ImapSource(upstream.settings(), upstream.user, timeouts=Timeouts(connect=5, read=0.2, command=0.4))
+def test_a_server_that_falls_silent_ends_at_the_deadline(upstream: Upstream, patience: Any) -> None:
+    waits = patience()
+    source = ImapSource(upstream.settings(), upstream.user)
     try:
         source.folders()
         upstream.through.deaf = True
+        waits.become(connect=0.5, read=0.2, command=0.4)
         with pytest.raises(UpstreamError):
             source.folders()
         upstream.through.deaf = False
@@ -253,7 +254,7 @@ def test_a_goodbye_to_one_who_waits_ends_the_wait_and_the_next_one_connects_agai
     gevent.idle()
     upstream.through.say(b"* BYE Disconnected for inactivity\r\n")
     with pytest.raises(UpstreamError, match="inactivity"):
-        waiting.get(timeout=20)
+        waiting.get(timeout=60)
     assert watch.wait(60) is not None
     watch.close()
 
@@ -359,7 +360,7 @@ def test_no_more_than_three_connections_whatever_happens(upstream: Upstream) -> 
     jobs = [gevent.spawn(source.headers, b"INBOX", uids) for _ in range(20)]
     jobs += [gevent.spawn(source.changes, b"INBOX", None, list) for _ in range(5)]
     jobs += [gevent.spawn(lambda: list(source.details(b"INBOX", uids, background=True))) for _ in range(5)]
-    gevent.joinall(jobs, timeout=30, raise_error=True)
+    gevent.joinall(jobs, timeout=120, raise_error=True)
     assert watch is not None and upstream.through.most <= 3
     for _ in range(10):
         upstream.through.cut_all()
@@ -375,14 +376,14 @@ def test_who_waits_does_not_queue_behind_the_history(upstream: Upstream) -> None
 
     def history(connection: Any) -> None:
         entered.set()
-        blocked.wait(20)
+        blocked.wait(60)
 
     job = gevent.spawn(pool.run, history, True)
-    assert entered.wait(10)
+    assert entered.wait(60)
     assert len(source.headers(b"INBOX", uids)) == 3
     assert not job.ready()
     blocked.set()
-    job.get(timeout=10)
+    job.get(timeout=60)
 
 
 # --- one bad message
@@ -493,7 +494,7 @@ def test_a_watch_whose_connection_breaks_says_so_and_then_asks_for_a_pass(upstre
     gevent.idle()
     upstream.through.cut_all()
     with pytest.raises(UpstreamError):
-        waiting.get(timeout=20)
+        waiting.get(timeout=60)
     assert watch.wait(60) is not None  # who knows what was missed
     assert watch.wait(0.01) is None
     watch.close()
@@ -503,11 +504,11 @@ def test_changes_between_two_waits_are_not_missed(upstream: Upstream) -> None:
     watch = upstream.source().watch(b"INBOX")
     assert watch.wait(0.01) is None
     upstream.append(b"INBOX", message("between"))
-    assert b"INBOX" in watch.wait(30)
+    assert b"INBOX" in watch.wait(60)
     upstream.flag(b"INBOX", 1, "\\Flagged")
-    assert b"INBOX" in watch.wait(30)
+    assert b"INBOX" in watch.wait(60)
     upstream.expunge(b"INBOX", 1)
-    assert b"INBOX" in watch.wait(30)
+    assert b"INBOX" in watch.wait(60)
     watch.close()
 
 
@@ -517,7 +518,7 @@ def test_a_closed_source_refuses_work_and_ends_its_watches(upstream: Upstream) -
     waiting = gevent.spawn(watch.wait, 60)
     gevent.idle()
     source.close()
-    assert waiting.get(timeout=20) is None
+    assert waiting.get(timeout=60) is None
     with pytest.raises(UpstreamError):
         source.folders()
     with pytest.raises(UpstreamError):
@@ -569,7 +570,7 @@ def test_a_server_that_breaks_at_the_first_questions_is_asked_once_more(
 def test_two_first_connections_at_once_ask_the_first_questions_once(upstream: Upstream) -> None:
     source = upstream.source()
     jobs = [gevent.spawn(source.headers, b"INBOX", [uid]) for uid in (1, 2, 3)]
-    gevent.joinall(jobs, timeout=30, raise_error=True)
+    gevent.joinall(jobs, timeout=120, raise_error=True)
     assert upstream.through.connections == 2
     assert len(upstream.through.sent("X-GUID")) == 1
 

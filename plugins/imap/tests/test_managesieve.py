@@ -25,7 +25,7 @@ from jmapplug.errors import SetupError, UpstreamError
 from jmapplug.testing.ports import free_ports
 from jmapplug.testing.token_server import CLIENT_SECRET, TokenServer
 
-QUICK = Timeouts(connect=2, command=2)
+PATIENT = Timeouts(connect=60, command=60)
 
 
 # --- the grammar
@@ -79,7 +79,7 @@ class Played:
         return ImapSettings(**(base | more))
 
     def source(self, **more: Any) -> Sieve:
-        return Sieve(lambda: connect_sieve(self.settings(**more), "u@example.org", QUICK))
+        return Sieve(lambda: connect_sieve(self.settings(**more), "u@example.org", PATIENT))
 
     def stop(self) -> None:
         self._server.stop()
@@ -168,7 +168,7 @@ def test_an_answer_that_is_none_breaks_the_connection_and_never_looks_like_an_em
     play: Any, answer: bytes | None
 ) -> None:
     server = play(lambda command: answer if command.startswith(b"LIST") else b"OK\r\n")
-    source = Sieve(lambda: connect_sieve(server.settings(), "u", Timeouts(connect=2, command=0.3)))
+    source = Sieve(lambda: connect_sieve(server.settings(), "u", Timeouts(connect=60, command=1)))
     with pytest.raises(ConnectionBroken):
         source.scripts()
 
@@ -214,7 +214,7 @@ def test_a_server_older_than_the_rfc_checks_and_renames_with_what_it_has(play: A
 def test_a_connection_that_died_at_rest_is_replaced_before_a_write(play: Any) -> None:
     server = play(lambda command: None if command.startswith(b"NOOP") else b"OK\r\n")
     now = [100.0]
-    source = Sieve(lambda: connect_sieve(server.settings(), "u", QUICK), lambda: now[0])
+    source = Sieve(lambda: connect_sieve(server.settings(), "u", PATIENT), lambda: now[0])
     source.activate("a")
     now[0] += 10
     source.activate("b")
@@ -233,7 +233,7 @@ def test_an_unused_connection_is_closed(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(sieve, "LINGER", 0.05)
     server = play()
     server.source().activate("a")
-    assert server.gone.wait(5)
+    assert server.gone.wait(60)
 
 
 def test_many_at_once_share_one_connection(play: Any) -> None:
@@ -294,7 +294,7 @@ def greeting(*mechanisms: str) -> bytes:
 def log_in(server: Played, provider: TokenServer, tokens: Tokens | None = None, **more: Any) -> None:
     given = server.settings(**{"password": None, **more})
     tokens = tokens or Tokens(ImapSettings(**provider.settings("u@example.org")))
-    connect_sieve(given, "u@example.org", QUICK, tokens).close()
+    connect_sieve(given, "u@example.org", PATIENT, tokens).close()
 
 
 def no_secret(provider: TokenServer, text: str) -> None:
@@ -404,7 +404,7 @@ def test_a_server_without_plain_gets_a_password_step_by_step(play: Any) -> None:
         return b'"VXNlcm5hbWU6"\r\n' if len(said) < 3 else b"OK\r\n"
 
     server = play(answer, greeting("LOGIN"))
-    connect_sieve(server.settings(), "u", QUICK).close()
+    connect_sieve(server.settings(), "u", PATIENT).close()
     assert said == [b'AUTHENTICATE "LOGIN"', b'"dQ=="', b'"cHc="']
 
 
@@ -412,7 +412,7 @@ def test_a_server_that_is_away_uses_up_no_token(provider: TokenServer) -> None:
     (port,) = free_ports(1)
     given = ImapSettings(sieveHost="127.0.0.1", sievePort=port, sieveSSL=0, **provider.settings("u"))
     with pytest.raises(UpstreamError):
-        connect_sieve(given, "u", QUICK, Tokens(given))
+        connect_sieve(given, "u", PATIENT, Tokens(given))
     assert provider.asked == []
 
 
@@ -596,6 +596,26 @@ def test_a_login_that_was_refused_through_tls_is_not_tried_in_clear(
     monkeypatch.setattr(sieve, "open_connection", counted)
     given = settings(dovecot_sieve, sieveHost=None, password="wrong")
     assert sieve.probe(given, user).sieveHost is None and tried == [3]
+
+
+@pytest.mark.usefixtures("plain_sockets")
+def test_a_managesieve_server_that_takes_its_time_is_found_too(
+    play: Any, dovecot: Any, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not be looked for again until somebody changes the account."""
+    from jmapplug_imap import backend
+
+    monkeypatch.setattr(backend, "PROBE_PATIENCE", 0.1)
+    monkeypatch.setattr(transport, "socket", gevent.socket)
+
+    def slow(command: bytes) -> bytes:
+        gevent.sleep(0.5)
+        return b"OK\r\n"
+
+    server = play(slow)
+    given = settings(dovecot, sieveHost=None, sievePort=server.port, imapHost="127.0.0.1", imapSSL=0, imapCA=None)
+    stored = ImapBackend().validate(msgspec.structs.replace(given, imapPort=dovecot.port), user)
+    assert (stored.sieveHost, stored.sieveSSL) == ("127.0.0.1", 0)
 
 
 def test_port_zero_means_that_there_is_none(dovecot_sieve: Any, user: str) -> None:

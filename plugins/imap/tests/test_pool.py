@@ -151,7 +151,7 @@ def test_waiting_interactive_work_goes_before_waiting_background_work() -> None:
     gevent.idle()
     assert order == []
     gate.set()
-    gevent.joinall(holders + waiters, timeout=10, raise_error=True)
+    gevent.joinall(holders + waiters, timeout=60, raise_error=True)
     assert order == ["page", "history"]
 
 
@@ -165,8 +165,8 @@ def test_a_waiter_that_is_killed_leaves_its_place_to_the_next() -> None:
     gevent.idle()
     killed.kill()
     gate.set()
-    assert last.get(timeout=10) == "mine"
-    holder.join(timeout=10)
+    assert last.get(timeout=60) == "mine"
+    holder.join(timeout=60)
 
 
 def test_a_killed_worker_leaves_no_half_read_connection_behind() -> None:
@@ -188,7 +188,7 @@ def test_a_queue_that_does_not_move_is_an_error(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UpstreamError):
         lanes.run(lambda c: None, True)
     gate.set()
-    holder.join(timeout=10)
+    holder.join(timeout=60)
     assert lanes.run(lambda c: "free", True) == "free"
 
 
@@ -200,7 +200,7 @@ def test_closing_ends_those_who_wait() -> None:
     gevent.idle()
     lanes.close()
     with pytest.raises(UpstreamError):
-        waiter.get(timeout=10)
+        waiter.get(timeout=60)
     with pytest.raises(UpstreamError):
         lanes.run(lambda c: None)
     holder.kill()
@@ -231,8 +231,8 @@ def test_a_server_that_gives_no_second_connection_is_read_over_the_first() -> No
     gevent.idle()
     assert not page.ready()
     gate.set()
-    assert page.get(timeout=10) is maker.made[0]
-    history.join(timeout=10)
+    assert page.get(timeout=60) is maker.made[0]
+    history.join(timeout=60)
     maker.made[0].broken = True
     with pytest.raises(UpstreamError):  # and when there is no good one at all, it is told
         lanes.run(lambda c: None, False)
@@ -428,10 +428,10 @@ def test_each_connection_is_visited_when_its_user_is_done_with_it() -> None:
     maker, order, release = Maker(), [], Event()
     lanes = Pool(maker)
     both = [gevent.spawn(lanes.run, lambda connection: gevent.idle(), background) for background in (True, False)]
-    gevent.joinall(both, timeout=5)
+    gevent.joinall(both, timeout=60)
 
     def history(connection: Any) -> None:
-        release.wait(5)
+        release.wait(60)
         order.append("history")
 
     busy = gevent.spawn(lanes.run, history, True)
@@ -441,7 +441,7 @@ def test_each_connection_is_visited_when_its_user_is_done_with_it() -> None:
     gevent.idle()
     assert order == []
     release.set()
-    gevent.joinall([busy, waiting, visitor], timeout=5, raise_error=True)
+    gevent.joinall([busy, waiting, visitor], timeout=60, raise_error=True)
     # The visit comes before who else waits for the lane: a deletion waits for it.
     assert order[:2] == ["history", maker.made[0]] and set(order[2:]) == {"next history", maker.made[1]}
 
@@ -463,15 +463,15 @@ def test_a_visit_makes_no_connection_and_survives_a_broken_one() -> None:
 def test_who_waits_for_a_lane_is_told_when_the_pool_closes() -> None:
     lanes = Pool(Maker())
     release = Event()
-    busy = gevent.spawn(lanes.run, lambda connection: release.wait(5), True)
+    busy = gevent.spawn(lanes.run, lambda connection: release.wait(60), True)
     gevent.idle()
     visitor = gevent.spawn(lanes.each, lambda connection: None)
     gevent.idle()
     lanes.close()
     with pytest.raises(UpstreamError):
-        visitor.get(timeout=5)
+        visitor.get(timeout=60)
     release.set()
-    busy.join(5)
+    busy.join(60)
 
 
 def test_what_was_under_way_when_a_server_throttled_does_not_end_the_pause() -> None:
@@ -491,7 +491,7 @@ def test_what_was_under_way_when_a_server_throttled_does_not_end_the_pause() -> 
     with pytest.raises(CommandNo):
         lanes.run(throttled)
     go.set()
-    assert history.get(timeout=5) == "well"
+    assert history.get(timeout=60) == "well"
     with pytest.raises(UpstreamError):
         lanes.run(lambda connection: "asked")
 
@@ -509,5 +509,5 @@ def test_who_waited_for_a_lane_when_a_server_throttled_asks_nothing() -> None:
     waiting = [gevent.spawn(lanes.run, asked.append, True) for _ in range(5)]
     gevent.idle()
     go.set()
-    gevent.joinall([first, *waiting], timeout=5)
+    gevent.joinall([first, *waiting], timeout=60)
     assert not asked and all(isinstance(one.exception, UpstreamError) for one in waiting)

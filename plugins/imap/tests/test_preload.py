@@ -41,7 +41,7 @@ def test_the_zygote_has_everything_and_makes_no_hub() -> None:
             [sys.executable, "-c", WARM, str(nobody.getsockname()[1])],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             cwd=Path(__file__).parents[3],
             env={"PYTHONPATH": "plugins/imap:."},
         )

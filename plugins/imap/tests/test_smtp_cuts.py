@@ -21,7 +21,7 @@ from jmapplug.testing import smtp_server
 from jmapplug.testing.smtp_server import SmtpServer
 
 ADA = EnvelopeAddress("ada@example.org")
-TIMEOUTS = SmtpTimeouts(connect=5, command=5, block=5, data=5, quit=1)
+TIMEOUTS = SmtpTimeouts(connect=60, command=60, block=60, data=60, quit=1)
 
 
 class Cutter:

@@ -20,7 +20,7 @@ from jmapplug.testing.dovecot import make_certificate
 from jmapplug.testing.smtp_server import SmtpServer
 
 ADA = EnvelopeAddress("ada@example.org")
-SHORT = SmtpTimeouts(connect=5, command=5, block=5, data=5, quit=1)
+SHORT = SmtpTimeouts(connect=60, command=60, block=60, data=60, quit=1)
 
 
 def to(*emails: str) -> list[EnvelopeAddress]:
@@ -321,7 +321,7 @@ def test_octets_from_before_tls_are_not_taken_for_the_servers(message: Path) -> 
 
 def test_a_server_that_says_nothing_is_given_up_at_the_deadline(message: Path) -> None:
     script = Script(b"220 x\r\n", b"", b"")
-    sender = source(script, SmtpTimeouts(connect=5, command=0.2, quit=0.1))
+    sender = source(script, SmtpTimeouts(connect=60, command=2, quit=0.1))
     with pytest.raises(UpstreamError, match="in time"):
         gevent.get_hub().threadpool.apply(sender.features)
 

@@ -168,7 +168,7 @@ def test_lookup_tells_the_sieve_scripts_with_that_content(proxy: Proxy, dovecot_
     )
     script = made["created"]["s"]
     lookup = {"typeNames": ["SieveScript", "Email"], "ids": [script["blobId"], "s-none"]}
-    ((_, answer, _),) = client.request(("Blob/lookup", lookup), using=sieve)
+    (answer,) = client.answers(("Blob/lookup", lookup), using=sieve)
     assert [each["matchedIds"] for each in answer["list"]] == [
         {"SieveScript": [script["id"]], "Email": []},
         {"SieveScript": [], "Email": []},
@@ -177,5 +177,5 @@ def test_lookup_tells_the_sieve_scripts_with_that_content(proxy: Proxy, dovecot_
 
 def test_an_account_without_sieve_has_no_scripts_to_look_into(alice: Client) -> None:
     lookup = {"typeNames": ["SieveScript"], "ids": ["s-none"]}
-    ((_, answer, _),) = alice.request(("Blob/lookup", lookup), using=(*BLOB, "urn:ietf:params:jmap:sieve"))
+    (answer,) = alice.answers(("Blob/lookup", lookup), using=(*BLOB, "urn:ietf:params:jmap:sieve"))
     assert answer["list"] == [{"id": "s-none", "matchedIds": {"SieveScript": []}}]

@@ -26,7 +26,7 @@ TYPES = ("Email", "Mailbox", "Quota", "Thread")
 METHODS = {method.name: method for method in CORE.methods}
 
 
-def until(check: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+def until(check: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Wait for a condition while greenlets run; what it gave."""
     deadline = time.monotonic() + seconds
     while not (found := check()):

@@ -325,8 +325,8 @@ def test_a_refusal_now_and_then_is_forgiven(rig: Rig, monkeypatch: pytest.Monkey
 def test_a_push_service_that_never_answers_is_given_up_at_the_deadline(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_http, "DEADLINE", 0.3)
     id_ = rig.subscribe()
+    monkeypatch.setattr(push_http, "DEADLINE", 0.3)
     rig.service.answer("a", "slow")
     rig.move("Email")
     until(lambda: rig.row(id_).failures, "the deadline")

@@ -123,7 +123,7 @@ def test_what_is_no_blob_is_not_found(rig: Rig, blob_id: str) -> None:
     assert blobs.find(rig.account, wanted) is None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.text(max_size=60))
 def test_any_text_is_no_blob_and_no_path(rig: Rig, text: str) -> None:
     assert blobs.find(rig.account, text) is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jmapplug.mime.words import nfc
 from jmapplug.mime.write_headers import scrubbed
 
-MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 # Everything, and what people write. JSON has no lone surrogates (they have tests of their own).
 WILD = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -80,7 +80,7 @@ def test_one_commit_with_more_changes_than_asked_for_comes_in_pieces(rig: Rig) -
     assert sorted(seen) == sorted(ids) and since == state(rig)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_applying_changes_page_by_page_gives_what_is_there(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -642,7 +642,7 @@ def test_two_writers_of_one_email_both_get_their_way(rig: Rig) -> None:
     jobs = [gevent.spawn(rig.update, id_, **{"keywords/$seen": True}) for id_ in emails]
     jobs += [gevent.spawn(rig.update, id_, mailboxIds=trash) for id_ in emails]
     jobs += [gevent.spawn(rig.service.sync)]
-    gevent.joinall(jobs, timeout=20)
+    gevent.joinall(jobs, timeout=60)
     assert [job.value for job in jobs] == [None] * 41
     assert all(email["mailboxIds"] == trash for email in rig.emails().values())
     assert all(email["keywords"] == {"$seen": True} for email in rig.emails().values())

@@ -254,7 +254,7 @@ def test_somebody_who_comes_while_nobody_listened_is_served_sooner(rig: Rig, mon
     line = Line(rig.service, Free(), 0.03, lambda: None, lambda: None)
     monkeypatch.setattr(watching_module, "RARELY", 1e6)
     looping = gevent.spawn(line.run)
-    with gevent.Timeout(30):
+    with gevent.Timeout(60):
         while rig.service.status()["watching"] != rig.how or passes(rig) < 3:
             gevent.sleep(0.001)
             if rig.how == "poll" and passes(rig) >= 2:

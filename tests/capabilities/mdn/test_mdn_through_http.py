@@ -350,7 +350,7 @@ def test_while_a_receipt_is_on_its_way_nobody_else_sends_one(bob: Person, smtp: 
     thread, answers = send_slowly(bob, smtp, email)
     assert bob.send(email)["type"] == "mdnAlreadySent"
     (smtp.outbox / "release").touch()
-    thread.join(30)
+    thread.join(60)
     assert answers[0][1]["notSent"] is None
     assert [taken.rcpt_tos for taken in smtp.taken].count(["slow@example.net"]) == 1
 
@@ -359,7 +359,7 @@ def test_a_receipt_that_was_under_way_when_the_worker_died_is_not_sent_again(bob
     email = bob.receives(asked("slow-and-killed@example.net"))
     thread, answers = send_slowly(bob, smtp, email)
     os.kill(bob.proxy.worker_pid(bob.jmap.account), signal.SIGKILL)
-    thread.join(30)
+    thread.join(60)
     (smtp.outbox / "release").touch()
     assert answers[0][0] == "error"
     assert bob.send(email)["type"] == "mdnAlreadySent"

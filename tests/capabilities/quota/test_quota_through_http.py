@@ -49,7 +49,7 @@ def test_what_another_client_appends_is_used_and_told_by_changes(small: tuple[st
     before = client.call("Quota/get", ids=None)
     other = dovecot.imap(user)
     other.append("INBOX", "", "", LARGE)
-    wait_until(lambda: the(client)["used"] > 0, "the new message is counted", 30)
+    wait_until(lambda: the(client)["used"] > 0, "the new message is counted")
     answer = client.call("Quota/changes", sinceState=before["state"])
     assert answer["updated"] == [before["list"][0]["id"]]
     assert answer["updatedProperties"] == ["used"]
@@ -100,7 +100,7 @@ def test_cyrus_quotas_are_told_as_well(proxy: Proxy, cyrus: Cyrus, account_name:
     other = cyrus.imap(user)
     other.append("INBOX", "", "", LARGE)
     other.logout()
-    wait_until(lambda: the(client)["used"] > 0, "the new message is counted", 30)
+    wait_until(lambda: the(client)["used"] > 0, "the new message is counted")
 
 
 def test_a_server_without_quotas_has_no_such_capability(proxy: Proxy, pymap_server: Pymap, account_name: str) -> None:

@@ -62,7 +62,7 @@ class Between:
                 if when == "after":
                     state.deaf = True
                     server.sendall(line)
-                    down.join(5)
+                    down.join(60)
                 break
             server.sendall(line)
         client.close()

@@ -244,6 +244,13 @@ class Rig:
             if not self.service.outbox._under_way:
                 break
 
+    def rest(self) -> None:
+        """Wait until nothing is under way, and a moment longer."""
+        with gevent.Timeout(60):
+            gevent.sleep(0.05)
+            while self.service.outbox._under_way:
+                gevent.sleep(0.001)
+
     @staticmethod
     def away(text: str = "cannot connect") -> UpstreamError:
         return UpstreamError(text)

@@ -77,7 +77,7 @@ def create(rig: Rig, **more: Any) -> str | None:
     """The id that the client was told; None where the process died before."""
     identity = rig.identity
     try:
-        with gevent.Timeout(5):
+        with gevent.Timeout(60):
             record = {"identityId": identity, "emailId": "e1", "envelope": TO, **more}
             answer = rig.call("EmailSubmission/set", create={"k": record})
     except Crash:
@@ -203,7 +203,9 @@ def _raise(error: Exception) -> None:
 def test_an_unanswered_creation_of_which_nothing_left_did_not_happen(rig: Rig) -> None:
     rig.way.gates["connect"] = gevent.event.Event()
     greenlet = gevent.spawn(create, rig)
-    gevent.sleep(0.05)
+    with gevent.Timeout(60):
+        while "connect" not in rig.way.reached:
+            gevent.sleep(0.001)
     greenlet.kill()
     # The row is published by the call's own end; here the process is gone before it could.
     (row,) = sql.unfinished(rig.store)
@@ -341,7 +343,7 @@ class History:
         restart(self.rig)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(_step, min_size=2, max_size=10))
 def test_no_history_sends_a_message_twice_or_one_that_was_taken_back(
     steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory

@@ -67,7 +67,7 @@ def test_a_send_whose_disk_is_full_at_any_commit_is_done_once_when_there_is_room
         rig.pass_time(3600)
     assert len(rig.way.taken) == before, "without room nothing more is begun"
     disk.mend()
-    gevent.sleep(0.05)
+    rig.rest()
     for _ in range(3):
         rig.pass_time(DAY)
     assert len(rig.way.taken) == 1
@@ -96,13 +96,13 @@ def test_an_immediate_send_whose_disk_is_full_is_sent_once_at_most(rig: Rig, aft
     disk = FullDisk(rig, after)
     record = {"identityId": identity, "emailId": "e1", "envelope": TO}
     try:
-        with gevent.Timeout(15):
+        with gevent.Timeout(60):
             answer = rig.call("EmailSubmission/set", create={"k": record})
             created = bool(answer["created"])
     except StorageError:
         created = False
     disk.mend()
-    gevent.sleep(0.05)
+    rig.rest()
     rig.reopen()
     for _ in range(6):
         rig.pass_time(DAY)
@@ -150,6 +150,6 @@ def test_an_empty_queue_is_not_looked_into_again_and_one_with_something_is(
     gevent.sleep(0.1)
     assert len(looks) == 1
     put_off(rig)
-    with gevent.Timeout(10):
+    with gevent.Timeout(60):
         while len(looks) < 5:
             gevent.sleep(0.01)

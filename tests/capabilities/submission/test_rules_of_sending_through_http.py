@@ -260,7 +260,7 @@ def test_nobody_waits_for_smtp_but_the_sender(ada: Person, submission: SmtpServe
         assert thread.is_alive() and not answers
     finally:
         marks[1].touch()
-        thread.join(30)
+        thread.join(60)
         for mark in marks:
             mark.unlink(missing_ok=True)
     assert answers[0]["undoStatus"] == "final"

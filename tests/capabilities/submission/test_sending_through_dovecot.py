@@ -21,7 +21,7 @@ def test_a_message_goes_through_a_real_submission_service_and_comes_back(
         "bcc": [{"email": "reject1@example.com"}], "subject": "Hello",
         "bodyValues": {"1": {"value": ".\r\n..\r\nText"}}, "textBody": [{"partId": "1", "type": "text/plain"}],
     }  # fmt: skip
-    ((_, found, _),) = client.request(("Identity/get", {}), using=WITH)
+    (found,) = client.answers(("Identity/get", {}), using=WITH)
     record = {"identityId": found["list"][0]["id"], "emailId": "#d"}
     patch = {f"mailboxIds/{drafts}": None, f"mailboxIds/{sent}": True, "keywords/$draft": None}
     responses = client.request(

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from jmapplug_imap.protocol import Connection, Timeouts
 
@@ -29,7 +30,7 @@ class Peer:
 
     def __init__(self, raw: socket.socket, certificate: Path) -> None:
         self.raw = raw
-        self.raw.settimeout(10)
+        self.raw.settimeout(60)
         self.certificate = certificate
         self._buffer = b""
         self._in = self._out = None
@@ -105,7 +106,7 @@ class Server:
         except OSError:
             pass
         self._listening.close()
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         if self.error is not None:
             raise self.error
@@ -122,13 +123,24 @@ Serve = Callable[..., Connection]
 
 
 @pytest.fixture
+def hurry() -> Callable[..., None]:
+    """hurry(connection, **timeouts): from now on it waits so long. Whatever comes before was not to be hurried."""
+
+    def hurry(connection: Connection, **timeouts: float) -> None:
+        connection.timeouts = msgspec.structs.replace(connection.timeouts, **timeouts)
+        connection._open_channel()._read = connection.timeouts.read
+
+    return hurry
+
+
+@pytest.fixture
 def serve(certificate: Path) -> Iterator[Serve]:
     """serve(script, ssl=1, **timeouts) → a Connection (not yet open) to a server that follows the script."""
     running: list[tuple[Server, Connection]] = []
 
     def start(script: Script, ssl: int = 1, ca_file: Path | None = certificate, **timeouts: float) -> Connection:
         server = Server(script, certificate, ssl == 2)
-        waits = Timeouts(**{"connect": 5, "read": 5, "command": 10, **timeouts})
+        waits = Timeouts(**{"connect": 60, "read": 60, "command": 60, **timeouts})
         connection = Connection("localhost", server.port, ssl, ca_file, waits)
         running.append((server, connection))
         return connection

@@ -75,7 +75,7 @@ def test_octets_that_go_to_a_file_are_bounded_over_all_literals(serve):
     assert len(file.getvalue()) < 20_000 + 131_072 + 1000
 
 
-def test_responses_that_drip_do_not_hold_off_the_deadline(serve, monkeypatch):
+def test_responses_that_drip_do_not_hold_off_the_deadline(serve, hurry, monkeypatch):
     def script(peer):
         peer.login()
         peer.expect("UID FETCH .*")
@@ -83,8 +83,9 @@ def test_responses_that_drip_do_not_hold_off_the_deadline(serve, monkeypatch):
             peer.send(b"* 1 FETCH (UID 1 FLAGS ())\r\n")
             threading.Event().wait(0.01)
 
-    connection = serve(script, command=0.2).open()
+    connection = serve(script).open()
     connection.login(ANNA)
+    hurry(connection, command=0.2)
     monkeypatch.setattr(bounds, "RATE", 10**6)
     with pytest.raises(ProtocolError, match="takes too long"):
         connection.fetch_all([1], ["UID", "FLAGS"])

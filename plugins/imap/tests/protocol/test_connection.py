@@ -304,23 +304,24 @@ def test_a_damaged_compressed_stream_breaks_the_connection(serve):
     assert connection.broken
 
 
-def test_silence_ends_at_the_read_deadline(serve):
+def test_silence_ends_at_the_read_deadline(serve, hurry):
     done = threading.Event()
 
     def script(peer):
         peer.login()
         peer.expect("NOOP")
-        done.wait(10)
+        done.wait(60)
 
-    connection = serve(script, read=0.2).open()
+    connection = serve(script).open()
     connection.login(ANNA)
+    hurry(connection, read=0.2)
     with pytest.raises(ConnectionBroken, match="in time"):
         connection.noop()
     done.set()
     assert connection.broken
 
 
-def test_octets_that_drip_do_not_hold_off_the_deadline(serve):
+def test_octets_that_drip_do_not_hold_off_the_deadline(serve, hurry):
     def script(peer):
         peer.login()
         peer.expect("NOOP")
@@ -328,13 +329,14 @@ def test_octets_that_drip_do_not_hold_off_the_deadline(serve):
             peer.send(b"x")
             threading.Event().wait(0.05)
 
-    connection = serve(script, read=0.4).open()
+    connection = serve(script).open()
     connection.login(ANNA)
+    hurry(connection, read=0.4)
     with pytest.raises(ConnectionBroken, match="in time"):
         connection.noop()
 
 
-def test_endless_chatter_ends_at_the_command_deadline(serve):
+def test_endless_chatter_ends_at_the_command_deadline(serve, hurry):
     def script(peer):
         peer.login()
         peer.expect("NOOP")
@@ -342,8 +344,9 @@ def test_endless_chatter_ends_at_the_command_deadline(serve):
             peer.send(b"* OK still at it\r\n")
             threading.Event().wait(0.05)
 
-    connection = serve(script, command=0.5).open()
+    connection = serve(script).open()
     connection.login(ANNA)
+    hurry(connection, command=0.5)
     with pytest.raises(ConnectionBroken, match="in time"):
         connection.noop()
 
@@ -359,11 +362,11 @@ def test_idle_wakes_for_mail_and_not_for_texts(serve):
 
     connection = serve(script).open()
     connection.login(ANNA)
-    assert connection.idle(5) == [Exists(5), Exists(6)]
+    assert connection.idle(60) == [Exists(5), Exists(6)]
     connection.noop()
 
 
-def test_idle_ends_with_nothing_after_its_timeout_and_the_connection_goes_on(serve):
+def test_idle_ends_with_nothing_after_its_timeout_and_the_connection_goes_on(serve, hurry):
     def script(peer):
         peer.login()
         for _ in range(2):
@@ -372,11 +375,11 @@ def test_idle_ends_with_nothing_after_its_timeout_and_the_connection_goes_on(ser
             peer.expect("DONE")
             peer.send(tag + b" OK done\r\n")
 
-    connection = serve(script, read=0.05).open()
-    connection.timeouts = type(connection.timeouts)(connect=5, read=5)
+    connection = serve(script).open()
     connection.login(ANNA)
-    assert connection.idle(0.1) == []
-    assert connection.idle(0.1) == []
+    hurry(connection, read=0.5)
+    assert connection.idle(1) == []
+    assert connection.idle(1) == []
 
 
 def test_done_ends_idle_from_elsewhere(serve):
@@ -393,9 +396,9 @@ def test_done_ends_idle_from_elsewhere(serve):
 
     connection = serve(script).open()
     connection.login(ANNA)
-    ender = threading.Thread(target=lambda: idling.wait(10) and connection.done())
+    ender = threading.Thread(target=lambda: idling.wait(60) and connection.done())
     ender.start()
-    assert connection.idle(10) == []
+    assert connection.idle(60) == []
     ender.join()
     connection.noop()
     connection.done()  # nothing to end
@@ -414,10 +417,10 @@ def test_abort_from_elsewhere_ends_a_wait(serve):
 
     connection = serve(script).open()
     connection.login(ANNA)
-    ender = threading.Thread(target=lambda: idling.wait(10) and connection.abort())
+    ender = threading.Thread(target=lambda: idling.wait(60) and connection.abort())
     ender.start()
     with pytest.raises(ConnectionBroken):
-        connection.idle(10)
+        connection.idle(60)
     ender.join()
 
 
@@ -430,7 +433,7 @@ def test_a_refused_idle_leaves_the_connection_usable(serve):
     connection = serve(script).open()
     connection.login(ANNA)
     with pytest.raises(CommandNo):
-        connection.idle(5)
+        connection.idle(60)
     connection.noop()
 
 
@@ -616,7 +619,7 @@ def test_rows_come_as_they_arrive_and_other_responses_go_their_own_way(serve):
         peer.login()
         tag = peer.expect(r"UID FETCH 1:\* \(UID FLAGS\) \(CHANGEDSINCE 5 VANISHED\)")
         peer.send(b"* VANISHED (EARLIER) 3:5\r\n* 1 FETCH (UID 1 FLAGS ())\r\n* 9 FETCH (FLAGS (\\Seen))\r\n")
-        assert more.wait(10)
+        assert more.wait(60)
         peer.send(b"* 2 FETCH (UID 2 FLAGS (\\Seen \\Recent))\r\n* 12 EXISTS\r\n" + tag + b" OK\r\n")
 
     connection = serve(script).open()

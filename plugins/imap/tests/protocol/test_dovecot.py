@@ -27,7 +27,7 @@ MESSAGE = (
 
 def connect(dovecot, ssl: int, user: str, password: str | None = None) -> Connection:
     port = dovecot.tls_port if ssl == 2 else dovecot.port
-    connection = Connection("localhost", port, ssl, dovecot.ca_file, Timeouts(connect=10, read=10))
+    connection = Connection("localhost", port, ssl, dovecot.ca_file, Timeouts(connect=60, read=60))
     connection.open()
     connection.login(Credentials(user, dovecot.password if password is None else password))
     return connection
@@ -123,13 +123,13 @@ waiter = gevent.spawn(connection.idle, 60)
 while connection._idle != "waiting":
     gevent.sleep(0)
 connection.done()
-assert waiter.get(timeout=20) == []
+assert waiter.get(timeout=60) == []
 connection.noop()
 waiter = gevent.spawn(connection.idle, 60)
 while connection._idle != "waiting":
     gevent.sleep(0)
 connection.abort()
-waiter.join(20)
+waiter.join(60)
 assert isinstance(waiter.exception, ConnectionBroken), waiter.exception
 print("well")
 """
@@ -141,7 +141,7 @@ def test_idle_is_ended_by_another_greenlet(dovecot):
         [sys.executable, "-c", GREENLETS, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         cwd=Path(__file__).parents[4],
         env={"PYTHONPATH": "plugins/imap:."},
     )
