@@ -6,7 +6,7 @@ A *mark* is what a message is known by: the server's own id, else its size and i
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -139,11 +139,11 @@ def fields_of(block: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def arrived(
-    access: Access, connection: Connection, key: bytes, where: Place, wanted: Sequence[Mark]
+    access: Access, connection: Connection, key: bytes, where: Place, wanted: Sequence[Mark], but: Collection[int] = ()
 ) -> list[int | None]:
     """The UIDs of ``wanted``, in order, among what came to the folder since ``where``; None for what is not there.
 
-    Raises UpstreamError where the folder is not the same any more.
+    ``but``: these are others already. Raises UpstreamError where the folder is not the same any more.
     """
     if where.uidvalidity is None or where.uidnext is None:
         raise UpstreamError("the server does not tell a folder's UIDVALIDITY and UIDNEXT", code=UNSURE)
@@ -156,7 +156,7 @@ def arrived(
     first = where.uidnext
     by_id = bool(wanted) and all(mark.server_id for mark in wanted)
     items = mark_items(access.features.id_scheme) if by_id else ["UID", *CONTENT]
-    rows = [row for row in connection.fetch_all(f"{first}:*", items) if row.uid >= first]
+    rows = [row for row in connection.fetch_all(f"{first}:*", items) if row.uid >= first and row.uid not in but]
     return pair(wanted, dict(sorted(marks(_plain(rows, by_id)).items())))
 
 

@@ -91,6 +91,7 @@ class _Transfer:
         self._marks: dict[int, Mark] = {}
         self._there: frozenset[int] = frozenset()
         self._where: Place | None = None
+        self._can_look = False
         self.begun = False
         self.done: dict[int, int] = {}
         self.validity: int | None = None
@@ -119,16 +120,18 @@ class _Transfer:
 
     def look(self, connection: Connection) -> bool:
         """See looking.Job: what is in the target now, and for MOVE what is gone from the source."""
+        if not self._can_look:
+            raise UpstreamError("the server does not tell what became of the messages", code=UNSURE)
         return self._look(connection, frozenset(self._marks))
 
     def _look(self, connection: Connection, there: frozenset[int]) -> bool:
         """``there``: messages that were in the source. Raises UpstreamError where one of them is nowhere."""
-        if self._where is None or not self._marks:
-            return False
-        # The target's UIDNEXT is known from before: with equal marks these are our copies.
         wanted = [uid for uid in sorted(self._marks) if uid not in self.done]
+        if self._where is None or not wanted:
+            return not self._left
+        # The target's UIDNEXT is known from before: with equal marks these are our copies.
         marks = [self._marks[uid] for uid in wanted]
-        found = looking.arrived(self._access, connection, self._target, self._where, marks)
+        found = looking.arrived(self._access, connection, self._target, self._where, marks, self.done.values())
         come = {uid: new for uid, new in zip(wanted, found, strict=True) if new is not None}
         still = self._still(connection, wanted) if self._verb == MOVE else frozenset(wanted) - come.keys()
         self._note({uid: new for uid, new in come.items() if uid not in still}, self._where.uidvalidity)
@@ -165,9 +168,10 @@ class _Transfer:
         told = copy_uid(result)
         if told is not None:
             self._note(told.uids, told.uidvalidity)
-        else:
+        if self._left:  # RFC 4315 §3: it may be left out; and some servers do not name all
             self._look(connection, self._there)
-        if any(uid in self._there and uid in self._marks for uid in self._left):
+        blind = told is None and self._where is None
+        if any(uid in self._marks and (blind or uid in self._there) for uid in self._left):
             raise UpstreamError("the server has copied a message, but the copy cannot be found", code=UNSURE)
         self.begun = False
         # Never the same message twice: only what was not there at all is left.
@@ -175,6 +179,7 @@ class _Transfer:
 
     def _learn(self, place: Result | CommandError, fetched: Result | CommandError | None = None) -> None:
         self._where = looking.place(place)
+        self._can_look = self._where is not None and not isinstance(fetched, CommandError)
         self._marks, self._there = {}, frozenset()
         if fetched is None:
             self._marks = {uid: looking.Mark(self._known[uid]) for uid in self._left}

@@ -6,6 +6,7 @@ look through another client's eyes at what is really there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,50 @@ def test_a_move_without_copyuid_in_the_answer_is_found_by_the_names(upstream: Up
     assert not upstream.through.swallow
     assert found.uids == dict(zip((uids[0], uids[2]), upstream.uids(target), strict=True))
     assert upstream.uids(b"INBOX") == []
+
+
+def telling(upstream: Upstream, copyuid: Callable[[bytes, bytes], bytes]) -> None:
+    """From now on COPYUID tells of other messages: ``copyuid`` (source UIDs, target UIDs)."""
+    hidden = upstream.through._hidden
+
+    def said(line: bytes) -> bytes:
+        pattern = rb"(COPYUID \d+ )([\d:,]+) ([\d:,]+)"
+        return re.sub(pattern, lambda found: found[1] + copyuid(found[2], found[3]), bytes(hidden(line)))
+
+    upstream.through._hidden = said
+
+
+@pytest.mark.parametrize("verb", ["copy", "move", "known"])
+@pytest.mark.parametrize("told", ["some", "others"])
+def test_what_copyuid_does_not_name_is_looked_for(upstream: Upstream, verb: str, told: str) -> None:
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message("one")) for _ in range(3)]
+    names = [names_of(upstream, uids)] if verb == "known" else []
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    telling(upstream, lambda old, new: b"1 1" if told == "some" else b"71:73 1:3")
+    found = getattr(source, "copy" if verb == "copy" else "move")(b"INBOX", here, uids, target, *names)
+    assert found.uids == dict(zip(uids, upstream.uids(target), strict=True))
+
+
+@pytest.mark.parametrize("verb", ["copy", "move", "known"])
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "untold"])
+def test_a_target_of_which_the_server_tells_nothing_leaves_a_transfer_unsure(
+    upstream: Upstream, verb: str, cut: bool
+) -> None:
+    """Without the right to read there: never a second copy, and never "the message is gone"."""
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
+    names = [names_of(upstream, uids)] if verb == "known" else []
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    proxy = upstream.through
+    proxy.refuse = [("STATUS Target", "NO [NOPERM] not for you")]
+    if cut:
+        proxy.lose, proxy.cuts = "(Copy|Move) completed|COPYUID", 1
+    else:
+        proxy.swallow = ["COPYUID"] if verb != "copy" else []
+        telling(upstream, lambda old, new: b"none none")
+    with pytest.raises(UpstreamError) as caught:
+        getattr(source, "copy" if verb == "copy" else "move")(b"INBOX", here, uids, target, *names)
+    assert caught.value.code == "unsure" and len(upstream.uids(target)) == 2
