@@ -205,6 +205,40 @@ def test_flags_that_changed_and_cannot_be_read_are_not_passed_over(
         assert set(seen[2] or ()) == {"\\Flagged", "\\Draft"}
 
 
+@pytest.mark.parametrize("hidden", ["QRESYNC", "nothing"])
+@pytest.mark.parametrize("expunged", [b"", b"* 9 EXPUNGE\r\n"], ids=["", "expunge"])
+def test_flags_that_changed_are_not_passed_over_where_nobody_says_whose_they_are(
+    upstream: Upstream, saying: Saying, hidden: str, expunged: bytes
+) -> None:
+    upstream.through.hide = {hidden}
+    source = upstream.source()
+    point = first(source)
+    upstream.flag(b"INBOX", 2, "\\Draft")
+    saying.damage(lambda line, row: flags_of(row) + expunged, 1)
+    found = source.changes(b"INBOX", point, lambda: [1, 2, 3])
+    assert not saying.times
+    assert set(flags(found.flags)[2] or ()) == {"\\Flagged", "\\Draft"} and found.vanished == ()
+
+
+def test_changes_of_which_some_are_left_out_for_an_expunge_are_not_believed(upstream: Upstream, saying: Saying) -> None:
+    """RFC 5530 §3 EXPUNGEISSUED: how much of the answer came, nobody says."""
+    upstream.through.hide = {"QRESYNC"}
+    source = upstream.source()
+    point = first(source)
+    upstream.flag(b"INBOX", 2, "\\Draft")
+    saying.damage(lambda line, row: b"", 1)
+    hidden = upstream.through._hidden
+
+    def said(line: bytes) -> bytes:
+        line = bytes(hidden(line))
+        return line if saying.times else line.replace(b"OK Fetch completed", b"NO [EXPUNGEISSUED] Fetch completed")
+
+    upstream.through._hidden = said
+    found = source.changes(b"INBOX", point, lambda: [1, 2, 3])
+    assert not saying.times
+    assert set(flags(found.flags)[2] or ()) == {"\\Flagged", "\\Draft"} and found.vanished == ()
+
+
 def test_a_row_without_uid_says_nothing_a_second_time_of_the_one_before() -> None:
     """Octets of a section would be written twice."""
     halves = Halves()
@@ -216,8 +250,11 @@ def test_a_row_without_uid_says_nothing_a_second_time_of_the_one_before() -> Non
         FetchRow(3, 8, flags=("\\Seen",), size=1),
         FetchRow(4, 9),
     ]
+    assert not halves.lost
     assert halves.put(FetchRow(5, flags=())) is None
+    assert halves.lost
     halves.forget()
+    assert halves.lost
     assert halves.put(FetchRow(5, 10)) == FetchRow(5, 10)
 
 
