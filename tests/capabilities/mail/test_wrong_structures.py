@@ -115,3 +115,18 @@ def test_of_a_large_message_a_size_that_is_a_little_wrong_is_forgiven(
 def test_a_true_structure_costs_nothing(rig: Rig) -> None:
     text_of(rig, rig.add(MIXED))
     assert "raw" not in rig.source.names()
+
+
+def test_an_email_that_is_destroyed_while_its_structure_is_mended_is_not_found(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    email_id, other = told(rig, MIXED, split), rig.add(PLAIN)
+    raw = rig.source.raw
+
+    def destroyed(*args: Any) -> int:
+        rig.store.cache.write(lambda txn: txn.execute("UPDATE email SET deleted = 1 WHERE id = ?", (email_id,)))
+        return raw(*args)
+
+    monkeypatch.setattr(rig.source, "raw", destroyed)
+    answer = rig.call(email_get, ids=[email_id, other], properties=["bodyValues"], fetchTextBodyValues=True)
+    assert (answer["notFound"], [email["id"] for email in answer["list"]]) == ([email_id], [other])
