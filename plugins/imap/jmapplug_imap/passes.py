@@ -70,7 +70,9 @@ class _Found:
 
     def rest(self, selected: Selected) -> int | None:
         """How many messages there are besides the new ones; None: nobody knows."""
-        return None if self.count < 0 else (selected.exists or 0) - self.count
+        # Without UIDNEXT those that came after the SELECT are among the new ones.
+        counted = self.count >= 0 and selected.uidnext is not None
+        return (selected.exists or 0) - self.count if counted else None
 
 
 class Passes:
@@ -221,11 +223,12 @@ class Passes:
             if flags is None:
                 return self._compare(connection, selected, end, known, found)
             found.flags = flags
-        if gone is not None and since.messages - len(gone) + found.count == selected.exists:
+        rest = found.rest(selected)
+        if gone is not None and rest == since.messages - len(gone):
             found.vanished = gone
             return since.messages - len(gone)
         # The count is the proof: without QRESYNC, after lost history, or with a HIGHESTMODSEQ that sticks.
-        there = present(connection, end - 1, found.rest(selected))
+        there = present(connection, end - 1, rest)
         found.vanished = _missing(known(), there, end)
         return len(there)
 

@@ -175,6 +175,48 @@ def test_new_mail_that_is_left_out_of_its_list_is_found(
     assert all(item.received_at for item in found.new)
 
 
+def test_mail_that_comes_meanwhile_hides_no_message_where_uidnext_is_not_told(upstream: Upstream, saying: Saying) -> None:
+    upstream.through.hide = {"CONDSTORE", "QRESYNC"}
+    hidden = upstream.through._hidden
+    upstream.through._hidden = lambda line: b"" if b"[UIDNEXT" in line else hidden(line)
+    source = upstream.source()
+    point = first(source)
+    coming = [b"4:*", b"1:3"]
+
+    def met(line: bytes) -> None:
+        if coming and b"UID FETCH %s" % coming[0] in line:
+            coming.pop(0)
+            if coming:
+                upstream.append(b"INBOX", b"Subject: late\r\n\r\n")
+            else:
+                saying.damage(on(2, lambda line, row: b""), 1)
+
+    upstream.through.met = met
+    found = compared(source, point)
+    assert not coming and not saying.times
+    assert (flags(found.flags), found.vanished, set(flags(found.new))) == (FLAGS, (), {4})
+
+
+def test_a_message_that_goes_is_missed_where_uidnext_is_not_told(upstream: Upstream, saying: Saying) -> None:
+    """Mail came during the pass before, and was not counted by it: now the numbers are what they were."""
+    upstream.through.hide = {"QRESYNC"}
+    hidden = upstream.through._hidden
+    upstream.through._hidden = lambda line: b"" if b"[UIDNEXT" in line else hidden(line)
+    source = upstream.source()
+    point = first(source)
+    coming = [b"Subject: late\r\n\r\n"]
+
+    def met(line: bytes) -> None:
+        if coming and b"UID FETCH 4:*" in line:
+            upstream.append(b"INBOX", coming.pop())
+
+    upstream.through.met = met
+    point = source.changes(b"INBOX", point, lambda: [1, 2, 3]).point
+    assert not coming and (point.uidnext, point.messages) == (5, 3)
+    upstream.expunge(b"INBOX", 1)
+    assert source.changes(b"INBOX", point, lambda: [1, 2, 3, 4]).vanished == (1,)
+
+
 @pytest.mark.parametrize("said", HARMLESS)
 def test_rows_in_pieces_twice_or_of_others_are_put_together(upstream: Upstream, saying: Saying, said: str) -> None:
     source = upstream.source()
