@@ -75,6 +75,10 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     server_id: str | None = None
     thread_id: str | None = None
 
+    def lacks(self, new: bool) -> bool:
+        """Whether it could not be read whole; of a ``new`` message the date is wanted too."""
+        return self.flags is None or (new and self.received_at is None)
+
 
 class Changes(msgspec.Struct, frozen=True):
     """One complete pass over a folder since a SyncPoint.

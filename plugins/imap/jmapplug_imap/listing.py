@@ -141,15 +141,13 @@ class _List:
 
     def complete(self) -> list[Item]:
         """All of them; what cannot be read is asked for once more, item by item (wish 21)."""
-        unread = [uid for uid, item in self.items.items() if uid in self._damaged or self._lacks(item)]
+        new = "INTERNALDATE" in self._asked
+        unread = [uid for uid, item in self.items.items() if uid in self._damaged or item.lacks(new)]
         if len(unread) > UNREADABLE_MAX:
             raise UpstreamError("the server's list of a folder cannot be read")
         for name in self._asked[1:] if unread else ():
             self.read(unread, items=("UID", name))
         return [self.items[uid] for uid in sorted(self.items)]
-
-    def _lacks(self, item: Item) -> bool:
-        return item.flags is None or (item.received_at is None and "INTERNALDATE" in self._asked)
 
     def _other(self, response: Response) -> None:
         self.lost += type(response) is Other and response.name == LOST_ROW

@@ -143,7 +143,7 @@ class Passes:
         return modseq - 1 if modseq and key in self._unread else modseq
 
     def _note_unread(self, key: bytes, items: Iterable[Item], new: bool) -> None:
-        unread = {item.uid for item in items if item.flags is None or (new and item.received_at is None)}
+        unread = {item.uid for item in items if item.lacks(new)}
         if unread:
             self._unread[key] = self._unread.get(key, set()) | unread
 

@@ -175,7 +175,7 @@ def test_new_mail_that_is_left_out_of_its_list_is_found(
     assert all(item.received_at for item in found.new)
 
 
-def test_mail_that_comes_meanwhile_hides_no_message_where_uidnext_is_not_told(upstream: Upstream, saying: Saying) -> None:
+def test_mail_that_comes_meanwhile_hides_nothing_where_uidnext_is_not_told(upstream: Upstream, saying: Saying) -> None:
     upstream.through.hide = {"CONDSTORE", "QRESYNC"}
     hidden = upstream.through._hidden
     upstream.through._hidden = lambda line: b"" if b"[UIDNEXT" in line else hidden(line)
