@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 from jmapplug.backends import Copied, MailSource
@@ -54,7 +55,6 @@ class Effects:
     new: dict[Place, NewCopy] = field(default_factory=dict)
     gone: dict[Place, int] = field(default_factory=dict)
     errors: dict[int, SetError] = field(default_factory=dict)
-    missing: set[int] = field(default_factory=set)
     validity: dict[int, int] = field(default_factory=dict)
     unknown: set[int] = field(default_factory=set)
 
@@ -89,6 +89,7 @@ class Runner:
         self.effects = Effects()
         self._stored: dict[int, list[Store]] = {}
         self._copied: dict[int, list[Place]] = {}
+        self._missing: dict[int, set[Place]] = {}
         self._entries: list[int] = []
         self._unsure = False
 
@@ -106,6 +107,7 @@ class Runner:
         for plan in plans:
             if plan.eid in self.effects.errors:
                 self._take_back(plan.eid)
+        self._miss(plans)
         return self.effects
 
     def written(self) -> None:
@@ -124,9 +126,21 @@ class Runner:
         return self.effects.validity.get(mid) or self.boxes[mid].uidvalidity or 0
 
     def _lost(self, eid: int, copy: Copy) -> None:
-        """The server has no such message any more; somebody else removed it."""
+        """The server has no such message any more; somebody else removed it, or moved it."""
         self.effects.gone[copy.mid, copy.uid] = eid
-        self.effects.missing.add(eid)
+        self._missing.setdefault(eid, set()).add((copy.mid, copy.uid))
+
+    def _miss(self, plans: Sequence[Plan]) -> None:
+        """An Email whose copies are elsewhere stays in sight until a pass knows whether it is (mail-rules 19)."""
+        for plan in plans:
+            missing = self._missing.get(plan.eid, set())
+            if missing and {(step.copy.mid, step.copy.uid) for step in plan.stores} <= missing:
+                self._fail([plan.eid], SetError("notFound", "The message is gone from the mail server."))
+            if plan.eid in self.effects.errors:
+                self.effects.unknown.update(mid for mid, _ in missing)
+                self._unsure |= bool(missing)
+                for place in missing:
+                    self.effects.gone.pop(place, None)
 
     def _asking(self, mids: Iterable[int], eids: Iterable[int], ask: Callable[[], V]) -> V | None:
         """What the server answers; None where it refused or broke off, which fails these Emails' records."""
@@ -150,9 +164,7 @@ class Runner:
             told = self._asking(
                 [mid],
                 [eid for eid, _ in steps],
-                lambda mid=mid, uids=uids, add=add, remove=remove: self.source.store(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids, add, remove
-                ),
+                partial(self.source.store, self.boxes[mid].key, self._validity(mid), uids, add, remove),
             )
             for eid, step in steps if told is not None else ():
                 self._told(eid, step, told)
@@ -196,9 +208,7 @@ class Runner:
             copied = self._asking(
                 [mid, target],
                 [eid for eid, _ in members],
-                lambda mid=mid, target=target, members=members: self._transfer(  # type: ignore[misc]
-                    mid, target, [step.copy for _, step in members], moving
-                ),
+                partial(self._transfer, mid, target, [step.copy for _, step in members], moving),
             )
             if copied is not None:
                 if copied.uidvalidity is not None:
@@ -255,9 +265,7 @@ class Runner:
             items = self._asking(
                 [mid],
                 [eid for eid, _ in group],
-                lambda mid=mid, group=group: self.source.items(  # type: ignore[misc]
-                    self.boxes[mid].key, sorted({uid for _, uid in group})
-                ),
+                partial(self.source.items, self.boxes[mid].key, sorted({uid for _, uid in group})),
             )
             found |= {(mid, item.uid) for item in items or () if not canonical(item.flags)[1]}
         for plan in open_:
@@ -279,9 +287,7 @@ class Runner:
             gone = self._asking(
                 [mid],
                 [eid for eid, _ in members],
-                lambda mid=mid, uids=uids: self.source.remove(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids
-                ),
+                partial(self.source.remove, self.boxes[mid].key, self._validity(mid), uids),
             )
             there = set(gone or ())
             for eid, copy in members if gone is not None else ():
@@ -327,9 +333,7 @@ class Runner:
             told = self._asking(
                 [mid],
                 [self.effects.new[mid, uid].eid for uid in uids],
-                lambda mid=mid, uids=uids: self.source.store(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids, (), ("\\Deleted",)
-                ),
+                partial(self.source.store, self.boxes[mid].key, self._validity(mid), uids, (), ("\\Deleted",)),
             )
             for uid in uids:
                 if uid not in (told or {}):

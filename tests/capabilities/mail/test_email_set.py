@@ -12,7 +12,7 @@ import pytest
 from gevent.event import Event
 from sync_rig import Rig
 
-from jmapplug.backends import Features, Rights
+from jmapplug.backends import Copied, Features, Rights
 from jmapplug.capabilities.mail.write_session import WriteSession
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.errors import MethodError
@@ -725,6 +725,38 @@ def test_a_transfer_that_stopped_in_the_middle_fails_the_rest_and_loses_nothing(
     assert {error["type"] for error in reply["notUpdated"].values()} == {"serverFail"}
     assert rig.counts("Archive")[0] == rig.counts("Inbox")[0] == 2
     settled(rig)
+
+
+@pytest.mark.parametrize("scheme", ["emailid", ""])
+def test_a_message_whose_move_was_not_told_is_never_out_of_sight(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make(tmp_path, msgspec.structs.replace(FULL, id_scheme=scheme))
+    rig.deliver("one", message_id="one@x")
+    rig.sync()
+    ident, state, move = rig.email("one"), rig.store.state("Email"), rig.source.move
+    monkeypatch.setattr(rig.source, "move", lambda *asked: Copied({}, move(*asked).uidvalidity))
+    assert (rig.update(ident, mailboxIds=names(rig, "Archive")) or {})["type"] == "notFound"
+    assert rig.emails()[ident]["mailboxIds"] == names(rig, "Archive")
+    changes = rig.call("Email/changes", sinceState=state)
+    assert (changes["created"], changes["updated"], changes["destroyed"]) == ([], [ident], [])
+    settled(rig)
+    assert rig.store.own.value("SELECT count(*) FROM mail_transfer") == 0
+    rig.close()
+
+
+def test_a_message_that_another_client_has_just_moved_is_never_out_of_sight(rig: Rig) -> None:
+    rig.sync()
+    for patch in ({"mailboxIds": names(rig, "Archive")}, {"keywords__$seen": True}, {"keywords": {"$flagged": True}}):
+        uid = rig.deliver(str(patch))
+        rig.sync()
+        ident, state = rig.email(str(patch)), rig.store.state("Email")
+        rig.server.move(b"INBOX", uid, b"Trash")
+        assert (rig.update(ident, **patch) or {})["type"] == "notFound"
+        assert rig.emails()[ident]["mailboxIds"] == names(rig, "Trash")
+        changes = rig.call("Email/changes", sinceState=state)
+        assert (changes["created"], changes["updated"], changes["destroyed"]) == ([], [ident], [])
+        settled(rig)
 
 
 def test_a_flag_that_quietly_stays_is_told(rig: Rig) -> None:
