@@ -12,7 +12,9 @@ from email_rig import Rig, lines
 
 from jmapplug.capabilities.mail import blobs, structures
 from jmapplug.capabilities.mail.email_get import email_get
+from jmapplug.capabilities.mail.index import index_slice
 from jmapplug.capabilities.mail.store import emails
+from jmapplug.capabilities.mail.store import search as rows
 from jmapplug.mime.structure import Part
 
 replace = msgspec.structs.replace
@@ -89,6 +91,21 @@ def test_a_part_that_is_not_what_was_told_is_read_by_our_own_parser(rig: Rig, li
     assert rig.source.names().count("raw") == 1
     content = emails.content(rig.store, email_id)
     assert content is not None and content.structure is not None and content.structure.body >= 0
+
+
+def test_a_text_that_was_not_what_was_told_is_indexed_anew(rig: Rig) -> None:
+    email_id = told(rig, MIXED, lambda root: first_part(root, section="2"))
+    content = emails.content(rig.store, email_id)
+    assert content is not None
+
+    def found() -> set[int]:
+        while index_slice(rig.account):
+            pass
+        return rows.matching(rig.store, "body: words", [content.eid])
+
+    assert found() == set()
+    text_of(rig, email_id)
+    assert found() == {content.eid}
 
 
 def test_a_part_is_downloaded_as_it_is(rig: Rig) -> None:
