@@ -179,14 +179,16 @@ class _Transfer:
 
     def _learn(self, place: Result | CommandError, fetched: Result | CommandError | None = None) -> None:
         self._where = looking.place(place)
-        self._can_look = self._where is not None and not isinstance(fetched, CommandError)
         self._marks, self._there = {}, frozenset()
         if fetched is None:
             self._marks = {uid: looking.Mark(self._known[uid]) for uid in self._left}
         elif isinstance(fetched, Result):
-            rows = fetched.of(FetchRow)
+            # RFC 9051 §5.5: they may have come before the STATUS, and then they stand there.
+            rows = [row for each in (place, fetched) if isinstance(each, Result) for row in each.of(FetchRow)]
             self._marks = {uid: mark for uid, mark in looking.marks(rows).items() if uid in self._left}
             self._there = frozenset(row.uid for row in rows)
+        nameless = any(uid in self._there and uid not in self._marks for uid in self._left)
+        self._can_look = self._where is not None and not isinstance(fetched, CommandError) and not nameless
         self.begun = True
 
     def _note(self, uids: dict[int, int], validity: int | None) -> None:

@@ -345,6 +345,55 @@ def test_a_move_without_copyuid_in_the_answer_is_found_by_the_names(upstream: Up
     assert upstream.uids(b"INBOX") == []
 
 
+@pytest.mark.parametrize("verb", ["copy", "move"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_answers_in_another_order_are_answers_all_the_same(upstream: Upstream, verb: str, opened: bool) -> None:
+    """RFC 9051 §5.5: the messages' names come before the STATUS that was asked for first, and then the end is lost."""
+    proxy = upstream.through
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    if opened:
+        source.store(b"INBOX", here, uids, ["\\Seen"], [])
+    hidden, late = proxy._hidden, list[bytes]()
+    told: list[bytes] = []
+
+    def said(line: bytes) -> bytes:
+        line = bytes(hidden(line))
+        if not told and (b"* STATUS Target" in line or b"OK Status completed" in line):
+            late.append(line)
+            return b""
+        if late and not told and b"OK Fetch completed" in line:
+            told.extend([line, *late])
+            return b"".join(told)
+        return line
+
+    proxy._hidden = said
+    proxy.lose, proxy.cuts = "(Copy|Move) completed|COPYUID", 1
+    found = getattr(source, verb)(b"INBOX", here, uids, target)
+    assert len(told) == 3 and proxy.cuts == 0
+    assert found.uids == dict(zip(uids, upstream.uids(target), strict=True))
+
+
+@pytest.mark.parametrize("damage", ["no name", "refused"])
+def test_a_message_without_a_name_is_not_copied_a_second_time(upstream: Upstream, damage: str) -> None:
+    proxy = upstream.through
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    hidden = proxy._hidden
+    if damage == "refused":
+        proxy.refuse = [("UID FETCH .*X-GUID", "NO it is broken")]
+    else:
+        proxy._hidden = lambda line: re.sub(rb"(FETCH \(UID 2) X-GUID \S+\)", rb"\1)", bytes(hidden(line)))
+    proxy.lose, proxy.cuts = "Copy completed|COPYUID", 1
+    with pytest.raises(UpstreamError) as caught:
+        source.copy(b"INBOX", here, uids, target)
+    assert caught.value.code == "unsure" and len(upstream.uids(target)) == 2
+
+
 def telling(upstream: Upstream, copyuid: Callable[[bytes, bytes], bytes]) -> None:
     """From now on COPYUID tells of other messages: ``copyuid`` (source UIDs, target UIDs)."""
     hidden = upstream.through._hidden
