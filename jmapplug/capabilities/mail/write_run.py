@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from jmapplug.backends import Copied, MailSource
-from jmapplug.capabilities.mail.keywords import canonical
+from jmapplug.capabilities.mail.keywords import canonical, is_visible
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, Store, Transfer
@@ -267,14 +267,15 @@ class Runner:
                 [eid for eid, _ in group],
                 partial(self.source.items, self.boxes[mid].key, sorted({uid for _, uid in group})),
             )
-            found |= {(mid, item.uid) for item in items or () if not canonical(item.flags)[1]}
+            found |= {(mid, item.uid) for item in items or () if is_visible(item.flags)}
         for plan in open_:
             if not any((copy.mid, copy.uid) in found for copy in plan.keeps):
                 self.effects.unknown.update(copy.mid for copy in plan.keeps)
                 self._fail([plan.eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
 
     def _is_confirmed(self, plan: Plan) -> bool:
-        return any((copy.mid, copy.uid) in self.effects.flags for copy in plan.keeps)
+        told = (self.effects.flags.get((copy.mid, copy.uid)) for copy in plan.keeps)
+        return any(flags is not None and is_visible(tuple(flags.split())) for flags in told)
 
     def _moves(self, plans: Sequence[Plan]) -> None:
         steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.moves]
@@ -384,7 +385,7 @@ class Runner:
         """Remove a copy again, once its origin is confirmed: a removal whose answer was lost may have taken that."""
         source, origin = self.effects.new[mid, uid].origin
         there = self.source.items(self.boxes[source].key, [origin])
-        if not there or canonical(there[0].flags)[1]:
+        if not there or not is_visible(there[0].flags):
             self.effects.unknown.update((source, mid))
             raise UpstreamError("the origin of a copy is gone", code="unsure")
         self.source.remove(self.boxes[mid].key, self._validity(mid), [uid])

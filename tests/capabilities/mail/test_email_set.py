@@ -280,6 +280,30 @@ def test_an_email_goes_into_a_further_mailbox_and_out_again(any_rig: Rig) -> Non
     settled(rig)
 
 
+@pytest.mark.parametrize("told", ["deleted", "nothing"])
+@pytest.mark.parametrize("more", [{}, {"keywords/x": True}], ids=["", "keyword"])
+def test_no_copy_goes_while_the_one_that_stays_may_be_going(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, told: str, more: dict[str, Any]
+) -> None:
+    """Another client marks it as deleted in that moment, or its flags cannot be read."""
+    uid = rig.deliver("Hello")
+    rig.sync()
+    email, archive = rig.email("Hello"), rig.box("Archive")["id"]
+    assert rig.update(email, **{f"mailboxIds/{archive}": True}) is None
+    if told == "deleted":
+        rig.server.set_flags(b"INBOX", uid, "\\Deleted")
+    else:
+        more, items = {}, rig.source.items
+        monkeypatch.setattr(
+            rig.source, "items", lambda *of: [msgspec.structs.replace(one, flags=None) for one in items(*of)]
+        )
+    error = rig.update(email, **{f"mailboxIds/{archive}": None, **more})
+    assert error is not None and error["type"] == "serverFail"
+    assert len(rig.server.view()[b"Archive"]) == 1
+    monkeypatch.undo()
+    settled(rig)
+
+
 def test_from_one_mailbox_into_two_others(any_rig: Rig) -> None:
     rig = any_rig
     rig.deliver("Hello")
