@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import gevent
+
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access, FolderReplaced
-from jmapplug_imap.listing import item_of
+from jmapplug_imap.listing import IDENTITY, item_of
 from jmapplug_imap.names import to_wire
-from jmapplug_imap.passes import IDENTITY
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result

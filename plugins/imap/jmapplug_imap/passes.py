@@ -12,19 +12,11 @@ from typing import NamedTuple
 from jmapplug.backends import Changes, Item, SyncPoint
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
-from jmapplug_imap.listing import FLAGS, changed, listing, present, read_again
+from jmapplug_imap.listing import FLAGS, changed, listing, present, read_again, whole
 from jmapplug_imap.protocol import sets
-from jmapplug_imap.protocol.commands import Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.selecting import Selected
 
-IDENTITY: dict[str, tuple[Part, ...]] = {
-    "emailid": ("EMAILID", "THREADID"),
-    "x-guid": ("X-GUID",),
-    "gmail": ("X-GM-MSGID", "X-GM-THRID"),
-    "": (),
-}
-"""Id scheme → FETCH items that tell a message's identity."""
 LISTING = 20_000
 """Messages in one answer at most, about: a folder with more is listed window by window (wish 23)."""
 MARKS = 900
@@ -95,7 +87,7 @@ class Passes:
 
         def work(connection: Connection) -> list[Item]:
             self._access.view(connection, key, validity)
-            return listing(connection, first, last, self._items() if new else FLAGS)
+            return listing(connection, first, last, whole(self._access.features.id_scheme) if new else FLAGS)
 
         found = self._access.run(work, background=True)
         self._note_unread(key, found, new)
@@ -253,7 +245,7 @@ class Passes:
             found.count = -1  # nobody knows: it proves nothing
             return
         told = max(about, last - first + 1) if first > 1 else about
-        found.new = listing(connection, first, last, self._items(), told)
+        found.new = listing(connection, first, last, whole(self._access.features.id_scheme), told)
         found.last = max((item.uid for item in found.new), default=0)
         found.count = len(found.new)
 
@@ -265,10 +257,6 @@ class Passes:
         marks = sorted({row.uid for row in rows if first < row.uid <= last})
         starts = [first, *marks]
         return list(zip(starts, [*(mark - 1 for mark in marks), last], strict=True))[::-1]
-
-    def _items(self) -> list[Part]:
-        """What is asked of a new message."""
-        return ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
 
 
 def _written_out(vanished: sets.Ranges, uidnext: int) -> list[int] | None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from jmapplug_imap import listing
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.halves import Halves
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.backends import Changes, SyncPoint
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError, UpstreamError
 
 Upstream = Any
 Said = Callable[[bytes, "re.Match[bytes]"], bytes]
@@ -310,6 +311,22 @@ def test_a_folder_of_unknown_size_is_not_an_empty_one(upstream: Upstream) -> Non
     for since in (None, point):
         with pytest.raises(UpstreamError):
             source.changes(b"INBOX", since, lambda: [1, 2, 3])
+
+
+def test_a_folder_of_which_too_much_cannot_be_read_is_an_error_of_that_folder(
+    upstream: Upstream, saying: Saying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wish 21: the others are read all the same."""
+    monkeypatch.setattr(listing, "UNREADABLE_MAX", 1)
+    source = upstream.source()
+    point = first(source)
+    saying.damage(lambda line, row: re.sub(rb"FLAGS \([^)]*\)", rb"FLAGS (((", line))
+    for since in (None, msgspec.structs.replace(point, highestmodseq=0)):
+        with pytest.raises(FolderError) as caught:
+            source.changes(b"INBOX", since, lambda: [1, 2, 3])
+        assert caught.value.code == "serverbug" and caught.value.temporary
+    saying.times = 0
+    assert flags(compared(source, point).flags) == FLAGS
 
 
 def test_a_complete_list_costs_no_further_question(upstream: Upstream) -> None:
