@@ -27,6 +27,8 @@ HEADER_MAX = 512 * 1024
 CONTENT: tuple[Part, ...] = ("RFC822.SIZE", "BODY.PEEK[HEADER.FIELDS (DATE FROM MESSAGE-ID SUBJECT)]")
 _FIELDS = frozenset({"date", "from", "message-id", "subject"})
 UNSURE = "unsure"
+GRACE = 1.0
+"""Seconds for a server that is still busy with what it got before the connection broke."""
 
 
 class Mark(NamedTuple):
@@ -76,6 +78,17 @@ def settle(access: Access, job: Job) -> None:
             raise UpstreamError(text, code=UNSURE) from later
         if not done:
             raise
+
+
+def look_twice(job: Job, connection: Connection) -> None:
+    """What the last attempt did. The server had the whole command then, and may be at it still: never again by itself.
+
+    Raises UpstreamError where not all was done.
+    """
+    if not job.look(connection):
+        gevent.sleep(GRACE)
+        if not job.look(connection):
+            raise UpstreamError("the connection broke, and what was begun was not done")
 
 
 def status(connection: Connection, key: bytes) -> Command:

@@ -97,7 +97,8 @@ class _Transfer:
         self.validity: int | None = None
 
     def work(self, connection: Connection) -> None:
-        if self.begun and self.look(connection):
+        if self.begun:
+            looking.look_twice(self, connection)
             return
         writing = self._verb == MOVE  # RFC 9051 §6.4.7: COPY leaves the source as it is
 
@@ -131,11 +132,12 @@ class _Transfer:
             return not self._left
         # The target's UIDNEXT is known from before: with equal marks these are our copies.
         marks = [self._marks[uid] for uid in wanted]
+        # The source first: what has left it by now is in the target, though the server may not be done yet.
+        still = self._still(connection, wanted) if self._verb == MOVE else frozenset()
         found = looking.arrived(self._access, connection, self._target, self._where, marks, self.done.values())
         come = {uid: new for uid, new in zip(wanted, found, strict=True) if new is not None}
-        still = self._still(connection, wanted) if self._verb == MOVE else frozenset(wanted) - come.keys()
         self._note({uid: new for uid, new in come.items() if uid not in still}, self._where.uidvalidity)
-        if any(uid in there and uid not in still and uid not in come for uid in wanted):
+        if self._verb == MOVE and any(uid in there and uid not in still and uid not in come for uid in wanted):
             raise UpstreamError("a message has left its folder and is not found in the other one", code=UNSURE)
         return not self._left
 

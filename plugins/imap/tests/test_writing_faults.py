@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jmapplug_imap import appending, pool
+from jmapplug_imap import looking, pool
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.errors import UpstreamError
@@ -34,7 +34,7 @@ def upstream(dovecot: Any, open_upstream: Any) -> Upstream:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appending, "GRACE", 0.0)
+    monkeypatch.setattr(looking, "GRACE", 0.0)
     monkeypatch.setattr(pool, "PATIENCE", 0.0)
 
 
@@ -296,9 +296,39 @@ def test_a_message_that_is_stored_late_is_found_all_the_same(
         if arrive.pop():
             upstream.append(b"INBOX", raw)
 
-    monkeypatch.setattr(appending.gevent, "sleep", grace)
+    monkeypatch.setattr(looking.gevent, "sleep", grace)
     (answer,) = source.append(b"INBOX", [late])
     assert answer.error is None and upstream.uids(b"INBOX") == [answer.uid] and not arrive
+
+
+@pytest.mark.parametrize("verb", ["copy", "move"])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_transfer_that_the_server_may_be_at_is_not_sent_again(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, verb: str, late: bool
+) -> None:
+    """The connection breaks, and the server goes on: another client's hand does what it does."""
+    proxy = upstream.through
+    target = upstream.create("Target")
+    uid = upstream.append(b"INBOX", message("one"))
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    proxy.refuse = [(f"UID {verb.upper()}", None)]
+    slow = [True] if late else []
+
+    def grace(seconds: float) -> None:
+        if slow and slow.pop():
+            upstream._select(b"INBOX")
+            upstream.client.uid(verb, str(uid), "Target")
+
+    monkeypatch.setattr(looking.gevent, "sleep", grace)
+    if late:
+        found = getattr(source, verb)(b"INBOX", here, [uid], target)
+        assert found.uids == {uid: 1} and not slow
+    else:
+        with pytest.raises(UpstreamError) as caught:
+            getattr(source, verb)(b"INBOX", here, [uid], target)
+        assert caught.value.code is None and caught.value.temporary
+    assert upstream.uids(target) == [1] * late and len(proxy.sent(f"UID {verb}")) == 1
 
 
 def test_flags_that_the_server_does_not_tell_are_asked_for(upstream: Upstream) -> None:
