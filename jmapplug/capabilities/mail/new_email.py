@@ -19,8 +19,8 @@ from jmapplug.capabilities.mail.link import Fetcher
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
+from jmapplug.capabilities.mail.write_effects import grouped
 from jmapplug.capabilities.mail.write_plan import Plan
-from jmapplug.capabilities.mail.write_run import grouped
 from jmapplug.capabilities.mail.write_session import WriteSession
 from jmapplug.errors import SetError, UpstreamError
 from jmapplug.jmap import sets

@@ -7,7 +7,6 @@ the middle is taken back: what was added to it goes again, and where that fails 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -15,13 +14,12 @@ from jmapplug.backends import Copied, MailSource
 from jmapplug.capabilities.mail.keywords import canonical, is_visible
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.store.writing import Place
+from jmapplug.capabilities.mail.write_effects import Effects, NewCopy, grouped
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, Store, Transfer
 from jmapplug.errors import SetError, UpstreamError
 
-K = TypeVar("K")
 V = TypeVar("V")
-Place = tuple[int, int]
-"""(mid, uid)."""
 
 
 class Journal(Protocol):
@@ -31,39 +29,6 @@ class Journal(Protocol):
         """``eids``: UID → Email; ``removes``: they are to leave the source. The number of the entry."""
 
     def done(self, entry: int) -> None: ...
-
-
-@dataclass(slots=True)
-class NewCopy:
-    """A copy that came to be; date and server id are those of ``origin``."""
-
-    mid: int
-    uid: int
-    eid: int
-    origin: Place
-    flags: str
-
-
-@dataclass(slots=True)
-class Effects:
-    """What is upstream now that was not before. ``errors``: eid → why its record failed.
-
-    ``unknown``: Mailboxes in which something happened that nobody could tell us of: a pass has to look.
-    """
-
-    flags: dict[Place, str] = field(default_factory=dict)
-    new: dict[Place, NewCopy] = field(default_factory=dict)
-    gone: dict[Place, int] = field(default_factory=dict)
-    errors: dict[int, SetError] = field(default_factory=dict)
-    validity: dict[int, int] = field(default_factory=dict)
-    unknown: set[int] = field(default_factory=set)
-
-
-def grouped(items: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    found: dict[K, list[V]] = {}
-    for key, value in items:
-        found.setdefault(key, []).append(value)
-    return found
 
 
 class Runner:
@@ -259,23 +224,32 @@ class Runner:
 
     def _confirm(self, plans: Sequence[Plan]) -> None:
         """Nothing is removed before a copy that stays is confirmed: somebody else may just have removed that one."""
-        open_ = [plan for plan in self._going(plans) if plan.keeps and not self._is_confirmed(plan)]
+        new = grouped((copy.eid, place) for place, copy in self.effects.new.items())
+        staying = {plan.eid: self._staying(plan, new.get(plan.eid, [])) for plan in self._going(plans)}
+        open_ = {eid: places for eid, places in staying.items() if places and not any(map(self._is_confirmed, places))}
         found: set[Place] = set()
-        for mid, group in grouped((copy.mid, (plan.eid, copy.uid)) for plan in open_ for copy in plan.keeps).items():
+        for mid, group in grouped((mid, (eid, uid)) for eid, places in open_.items() for mid, uid in places).items():
             items = self._asking(
                 [mid],
                 [eid for eid, _ in group],
                 partial(self.source.items, self.boxes[mid].key, sorted({uid for _, uid in group})),
             )
             found |= {(mid, item.uid) for item in items or () if is_visible(item.flags)}
-        for plan in open_:
-            if not any((copy.mid, copy.uid) in found for copy in plan.keeps):
-                self.effects.unknown.update(copy.mid for copy in plan.keeps)
-                self._fail([plan.eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
+        for eid, places in open_.items():
+            if found.isdisjoint(places):
+                self.effects.unknown.update(mid for mid, _ in places)
+                self._fail([eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
 
-    def _is_confirmed(self, plan: Plan) -> bool:
-        told = (self.effects.flags.get((copy.mid, copy.uid)) for copy in plan.keeps)
-        return any(flags is not None and is_visible(tuple(flags.split())) for flags in told)
+    def _staying(self, plan: Plan, new: Sequence[Place]) -> list[Place]:
+        """The copies of which one must be there before others go; none where only the origins of ``new`` ones go."""
+        origins = {self.effects.new[place].origin for place in new}
+        if plan.keeps or self.source.features.labels or {(copy.mid, copy.uid) for copy in plan.removes} <= origins:
+            return [(copy.mid, copy.uid) for copy in plan.keeps]
+        return list(new)
+
+    def _is_confirmed(self, place: Place) -> bool:
+        flags = self.effects.flags.get(place)
+        return flags is not None and is_visible(tuple(flags.split()))
 
     def _moves(self, plans: Sequence[Plan]) -> None:
         steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.moves]

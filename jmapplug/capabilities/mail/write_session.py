@@ -17,9 +17,10 @@ from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.upstream import mail_source
+from jmapplug.capabilities.mail.write_effects import Effects
 from jmapplug.capabilities.mail.write_labels import Labels, plan_label_destroy, plan_labels
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, flags_of, plan_destroy, plan_update
-from jmapplug.capabilities.mail.write_run import Effects, Runner
+from jmapplug.capabilities.mail.write_run import Runner
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import SetError, UpstreamError
 from jmapplug.jmap.methods import Call

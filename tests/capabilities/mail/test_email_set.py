@@ -304,6 +304,25 @@ def test_no_copy_goes_while_the_one_that_stays_may_be_going(
     settled(rig)
 
 
+@pytest.mark.parametrize("move", [True, False])
+def test_no_copy_goes_while_the_one_that_was_moved_may_be_going(tmp_path: Path, move: bool) -> None:
+    """Another client has just marked it as deleted, and that went with it."""
+    rig = make(tmp_path, msgspec.structs.replace(FULL, move=move))
+    uid = rig.deliver("Hello")
+    rig.sync()
+    email = rig.email("Hello")
+    assert rig.update(email, mailboxIds=names(rig, "Inbox", "Archive")) is None
+    rig.server.set_flags(b"INBOX", uid, "\\Deleted")
+    error = rig.update(email, mailboxIds=names(rig, "Sent"))
+    assert error is not None and error["type"] == "serverFail"
+    assert len(rig.server.view()[b"Archive"]) == 1
+    settled(rig)
+    assert rig.emails()[email]["mailboxIds"] == names(rig, "Archive")
+    assert rig.update(email, mailboxIds=names(rig, "Sent")) is None
+    settled(rig)
+    rig.close()
+
+
 def test_from_one_mailbox_into_two_others(any_rig: Rig) -> None:
     rig = any_rig
     rig.deliver("Hello")
