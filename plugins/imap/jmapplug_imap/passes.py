@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from jmapplug.backends import Changes, Item, SyncPoint
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError
 from jmapplug_imap.access import Access
 from jmapplug_imap.listing import FLAGS, changed, listing, present, read_again, whole
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.refusals import SERVERBUG
 from jmapplug_imap.protocol.selecting import Selected
 
 LISTING = 20_000
@@ -145,9 +146,9 @@ class Passes:
             lasting = None
         selected = self._access.select(connection, key, read_only=lasting is not None, qresync=qresync)
         if selected.uidvalidity is None:
-            raise UpstreamError("the server gives a folder no UIDVALIDITY", temporary=False)
+            raise FolderError("the server gives a folder no UIDVALIDITY", temporary=False)
         if selected.exists is None:
-            raise UpstreamError("the server does not tell how many messages a folder has")
+            raise FolderError("the server does not tell how many messages a folder has", code=SERVERBUG)
         if lasting is None or lasting.uidvalidity != selected.uidvalidity:
             if lasting is not None:  # replaced since: its flags may be others
                 selected = self._access.select(connection, key, read_only=False)

@@ -14,7 +14,7 @@ from jmapplug_imap.protocol.halves import Halves
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.backends import Changes, SyncPoint
-from jmapplug.errors import FolderError, UpstreamError
+from jmapplug.errors import FolderError
 
 Upstream = Any
 Said = Callable[[bytes, "re.Match[bytes]"], bytes]
@@ -301,16 +301,20 @@ def test_a_row_without_uid_says_nothing_a_second_time_of_the_one_before() -> Non
     assert halves.put(FetchRow(5, 10)) == FetchRow(5, 10)
 
 
-def test_a_folder_of_unknown_size_is_not_an_empty_one(upstream: Upstream) -> None:
+@pytest.mark.parametrize(("untold", "code"), [(b" EXISTS", "serverbug"), (b"[UIDVALIDITY", None)])
+def test_a_folder_of_which_the_server_does_not_tell_enough_is_neither_empty_nor_in_the_way_of_others(
+    upstream: Upstream, untold: bytes, code: str | None
+) -> None:
     source = upstream.source()
     point = first(source)
     hidden = upstream.through._hidden
-    upstream.through._hidden = lambda line: b"" if b" EXISTS" in line else hidden(line)
+    upstream.through._hidden = lambda line: b"" if untold in line else hidden(line)
     source.close()
     source = upstream.source()
     for since in (None, point):
-        with pytest.raises(UpstreamError):
+        with pytest.raises(FolderError) as caught:
             source.changes(b"INBOX", since, lambda: [1, 2, 3])
+        assert caught.value.code == code
 
 
 def test_a_folder_of_which_too_much_cannot_be_read_is_an_error_of_that_folder(
