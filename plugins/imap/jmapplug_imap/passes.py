@@ -145,17 +145,18 @@ class Passes:
         if lasting is not None and lasting.rights != rights:
             lasting = None
         selected = self._access.select(connection, key, read_only=lasting is not None, qresync=qresync)
+        if lasting is not None and lasting.uidvalidity != selected.uidvalidity:
+            lasting = None  # replaced since: its flags may be others
+            selected = self._access.select(connection, key, read_only=False)
         if selected.uidvalidity is None:
             raise FolderError("the server gives a folder no UIDVALIDITY", temporary=False)
         if selected.exists is None:
             raise FolderError("the server does not tell how many messages a folder has", code=SERVERBUG)
-        if lasting is None or lasting.uidvalidity != selected.uidvalidity:
-            if lasting is not None:  # replaced since: its flags may be others
-                selected = self._access.select(connection, key, read_only=False)
+        if lasting is None:
             permanent = selected.permanent_flags
             if permanent is None:  # RFC 9051 §7.1: not told means that every flag lasts
                 permanent = (*selected.flags, "\\*")
-            self._lasting[key] = Lasting(selected.uidvalidity or 0, rights, selected.read_only, permanent)
+            self._lasting[key] = Lasting(selected.uidvalidity, rights, selected.read_only, permanent)
         return selected
 
     # --- what a pass reads

@@ -317,6 +317,21 @@ def test_a_folder_of_which_the_server_does_not_tell_enough_is_neither_empty_nor_
         assert caught.value.code == code
 
 
+def test_a_folder_made_anew_whose_size_is_not_told_is_not_an_empty_one(upstream: Upstream) -> None:
+    source = upstream.source()
+    key = upstream.create("Box")
+    point = source.changes(key, None, list).point
+    upstream.delete(key)
+    upstream.create("Box")
+    upstream.append(key, b"Subject: new\r\n\r\n")
+    hidden, proxy = upstream.through._hidden, upstream.through
+    proxy._hidden = lambda line: b"" if b" EXISTS" in line and b" SELECT " in proxy.lines[-1] else hidden(line)
+    with pytest.raises(FolderError):
+        source.changes(key, point, list)
+    proxy._hidden = hidden
+    assert len(source.changes(key, point, list).new) == 1
+
+
 def test_a_folder_of_which_too_much_cannot_be_read_is_an_error_of_that_folder(
     upstream: Upstream, saying: Saying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
