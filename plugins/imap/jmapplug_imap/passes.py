@@ -147,7 +147,7 @@ class Passes:
         selected = self._access.select(connection, key, read_only=lasting is not None, qresync=qresync)
         if lasting is not None and lasting.uidvalidity != selected.uidvalidity:
             lasting = None  # replaced since: its flags may be others
-            selected = self._access.select(connection, key, read_only=False)
+            selected = self._access.select(connection, key, read_only=False, qresync=qresync)
         if selected.uidvalidity is None:
             raise FolderError("the server gives a folder no UIDVALIDITY", temporary=False)
         if selected.exists is None:

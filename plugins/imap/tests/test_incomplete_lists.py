@@ -332,6 +332,17 @@ def test_a_folder_made_anew_whose_size_is_not_told_is_not_an_empty_one(upstream:
     assert len(source.changes(key, point, list).new) == 1
 
 
+def test_a_folder_that_is_the_old_one_again_is_read_from_its_old_point(upstream: Upstream, saying: Saying) -> None:
+    """A server restored twice: what was seen in between is forgotten, and nothing is passed over."""
+    source = upstream.source()
+    point = first(source)
+    upstream.flag(b"INBOX", 2, "\\Draft")
+    lasting = source._passes._lasting
+    lasting[b"INBOX"] = lasting[b"INBOX"]._replace(uidvalidity=1)
+    found = source.changes(b"INBOX", point, lambda: [1, 2, 3])
+    assert not found.reset and set(flags(found.flags)[2] or ()) == {"\\Flagged", "\\Draft"}
+
+
 def test_a_folder_of_which_too_much_cannot_be_read_is_an_error_of_that_folder(
     upstream: Upstream, saying: Saying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
