@@ -75,6 +75,10 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     server_id: str | None = None
     thread_id: str | None = None
 
+    def lacks(self, new: bool) -> bool:
+        """Whether it could not be read whole; of a ``new`` message the date is wanted too."""
+        return self.flags is None or (new and self.received_at is None)
+
 
 class Changes(msgspec.Struct, frozen=True):
     """One complete pass over a folder since a SyncPoint.
@@ -230,7 +234,8 @@ class MailSource(Protocol):
     def changes(self, key: bytes, since: SyncPoint | None, known: Callable[[], Sequence[int]]) -> Changes:
         """One complete pass. ``since`` None: ``new`` lists the whole folder (UID, INTERNALDATE, flags, id) cheaply.
 
-        Raises FolderError where the server does not open this folder, ``temporary`` where it may later.
+        Raises FolderError where the server does not open this folder or cannot list it, ``temporary`` where it may
+        later.
         ``known()`` gives the UIDs known locally, ascending; called only where the server cannot tell what vanished.
         Only those below ``since.uidnext`` are judged: what we appended ourselves since lies beyond it, and is in
         ``new`` while it is there.

@@ -40,6 +40,11 @@ def canonical(flags: tuple[str, ...] | None) -> tuple[str, bool]:
     return " ".join(kept), "\\deleted" in lower
 
 
+def is_visible(flags: tuple[str, ...] | None) -> bool:
+    """Whether a copy with these flags is certainly to be seen; None: they could not be read."""
+    return flags is not None and not canonical(flags)[1]
+
+
 @lru_cache(maxsize=1024)
 def keywords_of(flags: str) -> frozenset[str]:
     """The keywords of one copy. Names that JMAP does not allow are hidden (mail-rules 15)."""

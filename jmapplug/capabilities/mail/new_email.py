@@ -14,13 +14,13 @@ import msgspec
 from jmapplug.backends import Appended, Detail, Item, NewMessage
 from jmapplug.capabilities.mail import email_patch, ids
 from jmapplug.capabilities.mail.compose import compose
-from jmapplug.capabilities.mail.keywords import canonical
+from jmapplug.capabilities.mail.keywords import is_visible
 from jmapplug.capabilities.mail.link import Fetcher
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
+from jmapplug.capabilities.mail.write_effects import grouped
 from jmapplug.capabilities.mail.write_plan import Plan
-from jmapplug.capabilities.mail.write_run import grouped
 from jmapplug.capabilities.mail.write_session import WriteSession
 from jmapplug.errors import SetError, UpstreamError
 from jmapplug.jmap import sets
@@ -229,7 +229,7 @@ def _alike(session: WriteSession, eids: Iterable[int]) -> set[tuple[int, str | N
     for mid, group in grouped(copies).items():
         owners = dict(group)
         items = session.source.items(session.boxes[mid].key, sorted(owners))
-        found |= {(owners[item.uid], item.server_id) for item in items if not canonical(item.flags)[1]}
+        found |= {(owners[item.uid], item.server_id) for item in items if is_visible(item.flags)}
     return found
 
 

@@ -38,7 +38,6 @@ _DECODABLE = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", 
 _CHUNK = 1 << 18
 _READ_AT_ONCE = 1 << 20
 
-
 WHOLE_IS_CHEAP = 256 * 1024
 """Octets of a message that is fetched whole where anything makes its structure doubtful."""
 ESTIMATE = 16
@@ -360,7 +359,10 @@ def _mended(account: Any, content: Content) -> Content:
     for part in content.structure.walk() if content.structure is not None else ():
         account.store.blobs.forget(f"p-{content.id}-{part_id(part).replace('.', '_')}")
     emails.replace_structure(account.store, content.eid, root)
-    return emails.contents(account.store, [content.id])[content.id]
+    mended = emails.content(account.store, content.id)
+    if mended is None:  # destroyed while its message was fetched
+        raise fetch.Gone(content.eid)
+    return mended
 
 
 def open_whole(account: Any, content: Content) -> Message:

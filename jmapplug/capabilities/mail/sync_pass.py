@@ -167,15 +167,15 @@ class Pass(PassRows):
             since = None
             if not changes.reset:
                 changes = self._changes(row, None)
-        if since is None:
-            self._take_listing(row, changes)
-        else:
-            self._take(row, changes, since.uidnext)
+        point = self._take_listing(row, changes) if since is None else self._take(row, changes, since.uidnext)
         complete = since is None or full_flags or not self.source.features.condstore
-        self._points[row.mid] = (changes.point, int(time.time()) if complete else None)
+        self._points[row.mid] = (point, int(time.time()) if complete else None)
 
-    def _take_listing(self, row: Row, changes: Changes) -> None:
-        """A whole folder. Rows of an interrupted first listing are there already; ghosts leave at the pass's end."""
+    def _take_listing(self, row: Row, changes: Changes) -> SyncPoint:
+        """A whole folder; its point. Rows of an interrupted first listing are there already; ghosts leave at the
+
+        pass's end.
+        """
         self._first.add(row.mid)
         validity = changes.point.uidvalidity
         self._check_restored(row, validity, changes.point.uidnext)
@@ -187,10 +187,10 @@ class Pass(PassRows):
         self._going.setdefault(row.mid, []).extend([*left, *vanished])
         self._mark(row, changes)
         self._insert(row, changes.new, validity)
-        self._read_windows(row, changes, 1)
+        return self._read_windows(row, changes, 1)
 
-    def _take(self, row: Row, changes: Changes, uidnext: int) -> None:
-        """``uidnext``: that of the point since which these are the changes."""
+    def _take(self, row: Row, changes: Changes, uidnext: int) -> SyncPoint:
+        """Changes since a point with ``uidnext``; the new one."""
         self._mark(row, changes)
         # What we appended ourselves after that point, and somebody else removed before this look.
         ours = sql.known_between(self.store, row.mid, uidnext, changes.point.uidnext)
@@ -198,19 +198,27 @@ class Pass(PassRows):
         self._insert(row, changes.new, None)
         self._flags(row, changes.flags)
         self._going.setdefault(row.mid, []).extend([*changes.vanished, *lost])
-        self._read_windows(row, changes, uidnext)
+        return self._read_windows(row, changes, uidnext)
 
-    def _read_windows(self, row: Row, changes: Changes, end: int) -> None:
-        """What a large folder has left open, in pieces, newest first. ``end``: UIDs from here on are new."""
+    def _read_windows(self, row: Row, changes: Changes, end: int) -> SyncPoint:
+        """What a large folder has left open, in pieces, newest first. ``end``: UIDs from here on are new.
+
+        Its sync point then; where something could not be read, one that the next look finds to be outdated.
+        """
+        point = changes.point
         for first, last in changes.windows:
-            items = self._listed(row, changes.point.uidvalidity, first, last, first >= end)
+            new = first >= end
+            items = self._listed(row, point.uidvalidity, first, last, new)
+            if point is changes.point and any(item.lacks(new) for item in items):
+                point = msgspec.structs.replace(point, highestmodseq=max(0, point.highestmodseq - 1))
             known = sql.known_between(self.store, row.mid, first, last + 1)
             self._going.setdefault(row.mid, []).extend(plan.missing(items, known))
-            if first >= end:
+            if new:
                 self._insert(row, items, None)
             else:
                 self._flags(row, items)
             self._progress()
+        return point
 
     def _check_restored(self, row: Row, validity: int, uidnext: int) -> None:
         """The cache was lost, and UIDNEXT is smaller than ever known: old bindings mean nothing (mail-rules 22)."""
@@ -312,8 +320,7 @@ class Pass(PassRows):
         changes = self._changes(row, point)
         if point is None or changes.reset:
             return
-        self._take(row, changes, point.uidnext)
-        self._points[row.mid] = (changes.point, at)
+        self._points[row.mid] = (self._take(row, changes, point.uidnext), at)
         self._fetch_newest(row.mid, LIVE)
 
     def _keep_sight(self) -> None:

@@ -14,7 +14,8 @@ from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
-from jmapplug.capabilities.mail.write_run import Effects, NewCopy, Place, grouped
+from jmapplug.capabilities.mail.store.writing import Place
+from jmapplug.capabilities.mail.write_effects import Effects, NewCopy, grouped
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.store.account import Change, Store
 from jmapplug.store.pace import breathe

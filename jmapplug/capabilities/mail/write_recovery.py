@@ -11,7 +11,7 @@ from jmapplug.capabilities.mail.apply import Folders
 from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
-from jmapplug.capabilities.mail.write_run import Effects
+from jmapplug.capabilities.mail.write_effects import Effects
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import UpstreamError
 from jmapplug.store.account import Store

@@ -7,20 +7,19 @@ the middle is taken back: what was added to it goes again, and where that fails 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 from jmapplug.backends import Copied, MailSource
-from jmapplug.capabilities.mail.keywords import canonical
+from jmapplug.capabilities.mail.keywords import canonical, is_visible
 from jmapplug.capabilities.mail.refusals import set_error
 from jmapplug.capabilities.mail.store.mailboxes import Row
+from jmapplug.capabilities.mail.store.writing import Place
+from jmapplug.capabilities.mail.write_effects import Effects, NewCopy, grouped
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, Store, Transfer
 from jmapplug.errors import SetError, UpstreamError
 
-K = TypeVar("K")
 V = TypeVar("V")
-Place = tuple[int, int]
-"""(mid, uid)."""
 
 
 class Journal(Protocol):
@@ -30,40 +29,6 @@ class Journal(Protocol):
         """``eids``: UID → Email; ``removes``: they are to leave the source. The number of the entry."""
 
     def done(self, entry: int) -> None: ...
-
-
-@dataclass(slots=True)
-class NewCopy:
-    """A copy that came to be; date and server id are those of ``origin``."""
-
-    mid: int
-    uid: int
-    eid: int
-    origin: Place
-    flags: str
-
-
-@dataclass(slots=True)
-class Effects:
-    """What is upstream now that was not before. ``errors``: eid → why its record failed.
-
-    ``unknown``: Mailboxes in which something happened that nobody could tell us of: a pass has to look.
-    """
-
-    flags: dict[Place, str] = field(default_factory=dict)
-    new: dict[Place, NewCopy] = field(default_factory=dict)
-    gone: dict[Place, int] = field(default_factory=dict)
-    errors: dict[int, SetError] = field(default_factory=dict)
-    missing: set[int] = field(default_factory=set)
-    validity: dict[int, int] = field(default_factory=dict)
-    unknown: set[int] = field(default_factory=set)
-
-
-def grouped(items: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    found: dict[K, list[V]] = {}
-    for key, value in items:
-        found.setdefault(key, []).append(value)
-    return found
 
 
 class Runner:
@@ -89,6 +54,7 @@ class Runner:
         self.effects = Effects()
         self._stored: dict[int, list[Store]] = {}
         self._copied: dict[int, list[Place]] = {}
+        self._missing: dict[int, set[Place]] = {}
         self._entries: list[int] = []
         self._unsure = False
 
@@ -106,6 +72,7 @@ class Runner:
         for plan in plans:
             if plan.eid in self.effects.errors:
                 self._take_back(plan.eid)
+        self._miss(plans)
         return self.effects
 
     def written(self) -> None:
@@ -124,9 +91,21 @@ class Runner:
         return self.effects.validity.get(mid) or self.boxes[mid].uidvalidity or 0
 
     def _lost(self, eid: int, copy: Copy) -> None:
-        """The server has no such message any more; somebody else removed it."""
+        """The server has no such message any more; somebody else removed it, or moved it."""
         self.effects.gone[copy.mid, copy.uid] = eid
-        self.effects.missing.add(eid)
+        self._missing.setdefault(eid, set()).add((copy.mid, copy.uid))
+
+    def _miss(self, plans: Sequence[Plan]) -> None:
+        """An Email whose copies are elsewhere stays in sight until a pass knows whether it is (mail-rules 19)."""
+        for plan in plans:
+            missing = self._missing.get(plan.eid, set())
+            if missing and {(step.copy.mid, step.copy.uid) for step in plan.stores} <= missing:
+                self._fail([plan.eid], SetError("notFound", "The message is gone from the mail server."))
+            if plan.eid in self.effects.errors:
+                self.effects.unknown.update(mid for mid, _ in missing)
+                self._unsure |= bool(missing)
+                for place in missing:
+                    self.effects.gone.pop(place, None)
 
     def _asking(self, mids: Iterable[int], eids: Iterable[int], ask: Callable[[], V]) -> V | None:
         """What the server answers; None where it refused or broke off, which fails these Emails' records."""
@@ -150,9 +129,7 @@ class Runner:
             told = self._asking(
                 [mid],
                 [eid for eid, _ in steps],
-                lambda mid=mid, uids=uids, add=add, remove=remove: self.source.store(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids, add, remove
-                ),
+                partial(self.source.store, self.boxes[mid].key, self._validity(mid), uids, add, remove),
             )
             for eid, step in steps if told is not None else ():
                 self._told(eid, step, told)
@@ -196,9 +173,7 @@ class Runner:
             copied = self._asking(
                 [mid, target],
                 [eid for eid, _ in members],
-                lambda mid=mid, target=target, members=members: self._transfer(  # type: ignore[misc]
-                    mid, target, [step.copy for _, step in members], moving
-                ),
+                partial(self._transfer, mid, target, [step.copy for _, step in members], moving),
             )
             if copied is not None:
                 if copied.uidvalidity is not None:
@@ -249,24 +224,32 @@ class Runner:
 
     def _confirm(self, plans: Sequence[Plan]) -> None:
         """Nothing is removed before a copy that stays is confirmed: somebody else may just have removed that one."""
-        open_ = [plan for plan in self._going(plans) if plan.keeps and not self._is_confirmed(plan)]
+        new = grouped((copy.eid, place) for place, copy in self.effects.new.items())
+        staying = {plan.eid: self._staying(plan, new.get(plan.eid, [])) for plan in self._going(plans)}
+        open_ = {eid: places for eid, places in staying.items() if places and not any(map(self._is_confirmed, places))}
         found: set[Place] = set()
-        for mid, group in grouped((copy.mid, (plan.eid, copy.uid)) for plan in open_ for copy in plan.keeps).items():
+        for mid, group in grouped((mid, (eid, uid)) for eid, places in open_.items() for mid, uid in places).items():
             items = self._asking(
                 [mid],
                 [eid for eid, _ in group],
-                lambda mid=mid, group=group: self.source.items(  # type: ignore[misc]
-                    self.boxes[mid].key, sorted({uid for _, uid in group})
-                ),
+                partial(self.source.items, self.boxes[mid].key, sorted({uid for _, uid in group})),
             )
-            found |= {(mid, item.uid) for item in items or () if not canonical(item.flags)[1]}
-        for plan in open_:
-            if not any((copy.mid, copy.uid) in found for copy in plan.keeps):
-                self.effects.unknown.update(copy.mid for copy in plan.keeps)
-                self._fail([plan.eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
+            found |= {(mid, item.uid) for item in items or () if is_visible(item.flags)}
+        for eid, places in open_.items():
+            if found.isdisjoint(places):
+                self.effects.unknown.update(mid for mid, _ in places)
+                self._fail([eid], SetError("serverFail", "Somebody else changed the Email meanwhile; try again."))
 
-    def _is_confirmed(self, plan: Plan) -> bool:
-        return any((copy.mid, copy.uid) in self.effects.flags for copy in plan.keeps)
+    def _staying(self, plan: Plan, new: Sequence[Place]) -> list[Place]:
+        """The copies of which one must be there before others go; none where only the origins of ``new`` ones go."""
+        origins = {self.effects.new[place].origin for place in new}
+        if plan.keeps or self.source.features.labels or {(copy.mid, copy.uid) for copy in plan.removes} <= origins:
+            return [(copy.mid, copy.uid) for copy in plan.keeps]
+        return list(new)
+
+    def _is_confirmed(self, place: Place) -> bool:
+        flags = self.effects.flags.get(place)
+        return flags is not None and is_visible(tuple(flags.split()))
 
     def _moves(self, plans: Sequence[Plan]) -> None:
         steps = [(plan.eid, step) for plan in self._going(plans) for step in plan.moves]
@@ -279,9 +262,7 @@ class Runner:
             gone = self._asking(
                 [mid],
                 [eid for eid, _ in members],
-                lambda mid=mid, uids=uids: self.source.remove(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids
-                ),
+                partial(self.source.remove, self.boxes[mid].key, self._validity(mid), uids),
             )
             there = set(gone or ())
             for eid, copy in members if gone is not None else ():
@@ -327,9 +308,7 @@ class Runner:
             told = self._asking(
                 [mid],
                 [self.effects.new[mid, uid].eid for uid in uids],
-                lambda mid=mid, uids=uids: self.source.store(  # type: ignore[misc]
-                    self.boxes[mid].key, self._validity(mid), uids, (), ("\\Deleted",)
-                ),
+                partial(self.source.store, self.boxes[mid].key, self._validity(mid), uids, (), ("\\Deleted",)),
             )
             for uid in uids:
                 if uid not in (told or {}):
@@ -380,7 +359,7 @@ class Runner:
         """Remove a copy again, once its origin is confirmed: a removal whose answer was lost may have taken that."""
         source, origin = self.effects.new[mid, uid].origin
         there = self.source.items(self.boxes[source].key, [origin])
-        if not there or canonical(there[0].flags)[1]:
+        if not there or not is_visible(there[0].flags):
             self.effects.unknown.update((source, mid))
             raise UpstreamError("the origin of a copy is gone", code="unsure")
         self.source.remove(self.boxes[mid].key, self._validity(mid), [uid])

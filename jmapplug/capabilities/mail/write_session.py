@@ -17,9 +17,10 @@ from jmapplug.capabilities.mail.store import sync as sql
 from jmapplug.capabilities.mail.store import writing
 from jmapplug.capabilities.mail.store.mailboxes import Row
 from jmapplug.capabilities.mail.upstream import mail_source
+from jmapplug.capabilities.mail.write_effects import Effects
 from jmapplug.capabilities.mail.write_labels import Labels, plan_label_destroy, plan_labels
 from jmapplug.capabilities.mail.write_plan import Copy, Plan, flags_of, plan_destroy, plan_update
-from jmapplug.capabilities.mail.write_run import Effects, Runner
+from jmapplug.capabilities.mail.write_run import Runner
 from jmapplug.capabilities.mail.writes import writes_of
 from jmapplug.errors import SetError, UpstreamError
 from jmapplug.jmap.methods import Call
@@ -250,15 +251,7 @@ class WriteSession:
                 self._writes.change_local(self.store, eid, add, remove)
         self.write_down(effects, self._writes.take_changed())
         runner.written()
-        for plan in plans:
-            if plan.eid in effects.missing and plan.eid not in effects.errors and self._vanished(plan, effects):
-                effects.errors[plan.eid] = SetError("notFound", "The message is gone from the mail server.")
         return effects.errors
-
-    def _vanished(self, plan: Plan, effects: Effects) -> bool:
-        """Whether every copy that a keyword was to be written to was gone."""
-        touched = {(step.copy.mid, step.copy.uid) for step in plan.stores}
-        return bool(touched) and touched <= effects.gone.keys()
 
     def write_down(self, effects: Effects, also: Collection[int] = ()) -> None:
         """Make the store say what ``effects`` say."""

@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import gevent
-
 from jmapplug.backends import Appended, NewMessage
 from jmapplug.errors import UpstreamError
 from jmapplug_imap import looking
@@ -31,7 +29,6 @@ from jmapplug_imap.protocol.uidplus import append_uid
 MESSAGES = 100  # in one command
 OCTETS = 8_000_000  # in one command; a larger message goes alone
 SLOWEST = 16 * 1024  # octets a second that are still waited for
-GRACE = 1.0  # seconds for a server that is still storing what it got before the connection broke
 GONE = frozenset({"trycreate", "nonexistent", "noperm"})
 """Codes that speak of the folder and not of a message."""
 _FLAG = re.compile(r"\\?[^\x00-\x20(){%*\"\\\x7f-\U0010ffff]+\Z")
@@ -135,12 +132,8 @@ class _Append:
         self.answers: list[Appended] = []
 
     def work(self, connection: Connection) -> None:
-        # The server had the whole command last time: it may be done, or be doing it still. Never again by itself.
         if self.begun:
-            if not self.look(connection):
-                gevent.sleep(GRACE)
-                if not self.look(connection):
-                    raise UpstreamError("the connection broke, and the message did not arrive")
+            looking.look_twice(self, connection)
             return
         mailbox = Mailbox(to_wire(connection, self._key))
         command: list[Part] = ["APPEND", mailbox]

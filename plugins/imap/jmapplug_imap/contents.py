@@ -18,8 +18,7 @@ import msgspec
 from jmapplug.backends import HEADER_FIELDS, Detail
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access, FolderRefused, paced
-from jmapplug_imap.listing import item_of
-from jmapplug_imap.passes import IDENTITY
+from jmapplug_imap.listing import IDENTITY, item_of
 from jmapplug_imap.protocol.commands import Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.errors import CommandBad, CommandNo, ConnectionBroken

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from jmapplug.backends import Item, SearchTerm
 from jmapplug_imap.access import Access, paced
-from jmapplug_imap.listing import hits, item_of, some
+from jmapplug_imap.listing import hits, item_of, some, whole
 from jmapplug_imap.names import speaks_utf8
-from jmapplug_imap.passes import IDENTITY
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Astring, Command, Part
 from jmapplug_imap.protocol.connection import Connection
@@ -63,7 +62,7 @@ class Finding:
         return self._access.run(lambda connection: self._items(connection, key, uids)) if uids else []
 
     def _items(self, connection: Connection, key: bytes, uids: Sequence[int]) -> list[Item]:
-        wanted = ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
+        wanted = whole(self._access.features.id_scheme)
         fresh = self._access.read(connection, key)
         found = some(connection, uids, wanted)
         if not fresh and (missing := [uid for uid in uids if uid not in found]):
@@ -75,14 +74,13 @@ class Finding:
 
     def _newest(self, connection: Connection, key: bytes, count: int) -> tuple[Item, ...]:
         self._refresh(connection, key)
-        items = ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
         uids = self._sorted(connection, count)
         if uids is None:
             # A server without SORT: the whole list without its identities, then the few.
             everything = connection.fetch("1:*", ["UID", "INTERNALDATE", "FLAGS"], lenient=True)
             best = heapq.nlargest(count, _visible(everything), key=_age)
             uids = [row.uid for row in best]
-        rows = connection.fetch_all(uids, items, lenient=True)
+        rows = connection.fetch_all(uids, whole(self._access.features.id_scheme), lenient=True)
         found = [row for row in rows if row.received_at is not None]
         return tuple(item_of(row) for row in sorted(found, key=_age, reverse=True))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from jmapplug.backends import Item
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError
 from jmapplug_imap.access import paced
 from jmapplug_imap.protocol import sets
 from jmapplug_imap.protocol.commands import Part
@@ -20,11 +20,24 @@ from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
 from jmapplug_imap.protocol.errors import ProtocolError
 from jmapplug_imap.protocol.fetch import FetchRow
+from jmapplug_imap.protocol.refusals import SERVERBUG
 from jmapplug_imap.protocol.responses import LOST_ROW, Esearch, Other, Response, Search
 
 UNREADABLE_MAX = 100
-"""Messages of one list whose rows cannot be read; more of them are the server's fault, and the pass fails."""
+"""Messages of one list whose rows cannot be read; more of them are the server's fault: the folder is left alone."""
+IDENTITY: dict[str, tuple[Part, ...]] = {
+    "emailid": ("EMAILID", "THREADID"),
+    "x-guid": ("X-GUID",),
+    "gmail": ("X-GM-MSGID", "X-GM-THRID"),
+    "": (),
+}
+"""Id scheme → FETCH items that tell a message's identity."""
 FLAGS: tuple[Part, ...] = ("UID", "FLAGS")
+
+
+def whole(scheme: str) -> list[Part]:
+    """The FETCH items that make an Item of a new message."""
+    return ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[scheme]]
 
 
 def item_of(row: FetchRow) -> Item:
@@ -38,7 +51,7 @@ def listing(
 ) -> list[Item]:
     """Every message from ``first`` to ``last`` (``sets.MAX_NUMBER``: to the end), ascending.
 
-    ``told``: how many there are at least; None: nobody has told. Raises UpstreamError where too many are unreadable.
+    ``told``: how many there are at least; None: nobody has told. Raises FolderError where too many are unreadable.
     """
     if last < first:
         return []
@@ -141,15 +154,13 @@ class _List:
 
     def complete(self) -> list[Item]:
         """All of them; what cannot be read is asked for once more, item by item (wish 21)."""
-        unread = [uid for uid, item in self.items.items() if uid in self._damaged or self._lacks(item)]
+        new = "INTERNALDATE" in self._asked
+        unread = [uid for uid, item in self.items.items() if uid in self._damaged or item.lacks(new)]
         if len(unread) > UNREADABLE_MAX:
-            raise UpstreamError("the server's list of a folder cannot be read")
+            raise FolderError("the server's list of a folder cannot be read", code=SERVERBUG)
         for name in self._asked[1:] if unread else ():
             self.read(unread, items=("UID", name))
         return [self.items[uid] for uid in sorted(self.items)]
-
-    def _lacks(self, item: Item) -> bool:
-        return item.flags is None or (item.received_at is None and "INTERNALDATE" in self._asked)
 
     def _other(self, response: Response) -> None:
         self.lost += type(response) is Other and response.name == LOST_ROW

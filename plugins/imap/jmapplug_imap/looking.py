@@ -6,15 +6,16 @@ A *mark* is what a message is known by: the server's own id, else its size and i
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import gevent
+
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access, FolderReplaced
-from jmapplug_imap.listing import item_of
+from jmapplug_imap.listing import IDENTITY, item_of
 from jmapplug_imap.names import to_wire
-from jmapplug_imap.passes import IDENTITY
 from jmapplug_imap.protocol.commands import Command, Mailbox, Part
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.protocol.dialogue import Result
@@ -26,6 +27,8 @@ HEADER_MAX = 512 * 1024
 CONTENT: tuple[Part, ...] = ("RFC822.SIZE", "BODY.PEEK[HEADER.FIELDS (DATE FROM MESSAGE-ID SUBJECT)]")
 _FIELDS = frozenset({"date", "from", "message-id", "subject"})
 UNSURE = "unsure"
+GRACE = 1.0
+"""Seconds for a server that is still busy with what it got before the connection broke."""
 
 
 class Mark(NamedTuple):
@@ -75,6 +78,17 @@ def settle(access: Access, job: Job) -> None:
             raise UpstreamError(text, code=UNSURE) from later
         if not done:
             raise
+
+
+def look_twice(job: Job, connection: Connection) -> None:
+    """What the last attempt did. The server had the whole command then, and may be at it still: never again by itself.
+
+    Raises UpstreamError where not all was done.
+    """
+    if not job.look(connection):
+        gevent.sleep(GRACE)
+        if not job.look(connection):
+            raise UpstreamError("the connection broke, and what was begun was not done")
 
 
 def status(connection: Connection, key: bytes) -> Command:
@@ -139,11 +153,11 @@ def fields_of(block: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def arrived(
-    access: Access, connection: Connection, key: bytes, where: Place, wanted: Sequence[Mark]
+    access: Access, connection: Connection, key: bytes, where: Place, wanted: Sequence[Mark], but: Collection[int] = ()
 ) -> list[int | None]:
     """The UIDs of ``wanted``, in order, among what came to the folder since ``where``; None for what is not there.
 
-    Raises UpstreamError where the folder is not the same any more.
+    ``but``: these are others already. Raises UpstreamError where the folder is not the same any more.
     """
     if where.uidvalidity is None or where.uidnext is None:
         raise UpstreamError("the server does not tell a folder's UIDVALIDITY and UIDNEXT", code=UNSURE)
@@ -156,7 +170,7 @@ def arrived(
     first = where.uidnext
     by_id = bool(wanted) and all(mark.server_id for mark in wanted)
     items = mark_items(access.features.id_scheme) if by_id else ["UID", *CONTENT]
-    rows = [row for row in connection.fetch_all(f"{first}:*", items) if row.uid >= first]
+    rows = [row for row in connection.fetch_all(f"{first}:*", items) if row.uid >= first and row.uid not in but]
     return pair(wanted, dict(sorted(marks(_plain(rows, by_id)).items())))
 
 

@@ -10,21 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from jmapplug.backends import Changes, Item, SyncPoint
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError
 from jmapplug_imap.access import Access
-from jmapplug_imap.listing import FLAGS, changed, listing, present, read_again
+from jmapplug_imap.listing import FLAGS, changed, listing, present, read_again, whole
 from jmapplug_imap.protocol import sets
-from jmapplug_imap.protocol.commands import Part
 from jmapplug_imap.protocol.connection import Connection
+from jmapplug_imap.protocol.refusals import SERVERBUG
 from jmapplug_imap.protocol.selecting import Selected
 
-IDENTITY: dict[str, tuple[Part, ...]] = {
-    "emailid": ("EMAILID", "THREADID"),
-    "x-guid": ("X-GUID",),
-    "gmail": ("X-GM-MSGID", "X-GM-THRID"),
-    "": (),
-}
-"""Id scheme → FETCH items that tell a message's identity."""
 LISTING = 20_000
 """Messages in one answer at most, about: a folder with more is listed window by window (wish 23)."""
 MARKS = 900
@@ -70,7 +63,9 @@ class _Found:
 
     def rest(self, selected: Selected) -> int | None:
         """How many messages there are besides the new ones; None: nobody knows."""
-        return None if self.count < 0 else (selected.exists or 0) - self.count
+        # Without UIDNEXT those that came after the SELECT are among the new ones.
+        counted = self.count >= 0 and selected.uidnext is not None
+        return (selected.exists or 0) - self.count if counted else None
 
 
 class Passes:
@@ -93,7 +88,7 @@ class Passes:
 
         def work(connection: Connection) -> list[Item]:
             self._access.view(connection, key, validity)
-            return listing(connection, first, last, self._items() if new else FLAGS)
+            return listing(connection, first, last, whole(self._access.features.id_scheme) if new else FLAGS)
 
         found = self._access.run(work, background=True)
         self._note_unread(key, found, new)
@@ -141,7 +136,7 @@ class Passes:
         return modseq - 1 if modseq and key in self._unread else modseq
 
     def _note_unread(self, key: bytes, items: Iterable[Item], new: bool) -> None:
-        unread = {item.uid for item in items if item.flags is None or (new and item.received_at is None)}
+        unread = {item.uid for item in items if item.lacks(new)}
         if unread:
             self._unread[key] = self._unread.get(key, set()) | unread
 
@@ -150,17 +145,18 @@ class Passes:
         if lasting is not None and lasting.rights != rights:
             lasting = None
         selected = self._access.select(connection, key, read_only=lasting is not None, qresync=qresync)
+        if lasting is not None and lasting.uidvalidity != selected.uidvalidity:
+            lasting = None  # replaced since: its flags may be others
+            selected = self._access.select(connection, key, read_only=False, qresync=qresync)
         if selected.uidvalidity is None:
-            raise UpstreamError("the server gives a folder no UIDVALIDITY", temporary=False)
+            raise FolderError("the server gives a folder no UIDVALIDITY", temporary=False)
         if selected.exists is None:
-            raise UpstreamError("the server does not tell how many messages a folder has")
-        if lasting is None or lasting.uidvalidity != selected.uidvalidity:
-            if lasting is not None:  # replaced since: its flags may be others
-                selected = self._access.select(connection, key, read_only=False)
+            raise FolderError("the server does not tell how many messages a folder has", code=SERVERBUG)
+        if lasting is None:
             permanent = selected.permanent_flags
             if permanent is None:  # RFC 9051 §7.1: not told means that every flag lasts
                 permanent = (*selected.flags, "\\*")
-            self._lasting[key] = Lasting(selected.uidvalidity or 0, rights, selected.read_only, permanent)
+            self._lasting[key] = Lasting(selected.uidvalidity, rights, selected.read_only, permanent)
         return selected
 
     # --- what a pass reads
@@ -221,11 +217,12 @@ class Passes:
             if flags is None:
                 return self._compare(connection, selected, end, known, found)
             found.flags = flags
-        if gone is not None and since.messages - len(gone) + found.count == selected.exists:
+        rest = found.rest(selected)
+        if gone is not None and rest == since.messages - len(gone):
             found.vanished = gone
             return since.messages - len(gone)
         # The count is the proof: without QRESYNC, after lost history, or with a HIGHESTMODSEQ that sticks.
-        there = present(connection, end - 1, found.rest(selected))
+        there = present(connection, end - 1, rest)
         found.vanished = _missing(known(), there, end)
         return len(there)
 
@@ -250,7 +247,7 @@ class Passes:
             found.count = -1  # nobody knows: it proves nothing
             return
         told = max(about, last - first + 1) if first > 1 else about
-        found.new = listing(connection, first, last, self._items(), told)
+        found.new = listing(connection, first, last, whole(self._access.features.id_scheme), told)
         found.last = max((item.uid for item in found.new), default=0)
         found.count = len(found.new)
 
@@ -262,10 +259,6 @@ class Passes:
         marks = sorted({row.uid for row in rows if first < row.uid <= last})
         starts = [first, *marks]
         return list(zip(starts, [*(mark - 1 for mark in marks), last], strict=True))[::-1]
-
-    def _items(self) -> list[Part]:
-        """What is asked of a new message."""
-        return ["UID", "FLAGS", "INTERNALDATE", *IDENTITY[self._access.features.id_scheme]]
 
 
 def _written_out(vanished: sets.Ranges, uidnext: int) -> list[int] | None:

@@ -91,12 +91,14 @@ class _Transfer:
         self._marks: dict[int, Mark] = {}
         self._there: frozenset[int] = frozenset()
         self._where: Place | None = None
+        self._can_look = False
         self.begun = False
         self.done: dict[int, int] = {}
         self.validity: int | None = None
 
     def work(self, connection: Connection) -> None:
-        if self.begun and self.look(connection):
+        if self.begun:
+            looking.look_twice(self, connection)
             return
         writing = self._verb == MOVE  # RFC 9051 §6.4.7: COPY leaves the source as it is
 
@@ -119,20 +121,23 @@ class _Transfer:
 
     def look(self, connection: Connection) -> bool:
         """See looking.Job: what is in the target now, and for MOVE what is gone from the source."""
+        if not self._can_look:
+            raise UpstreamError("the server does not tell what became of the messages", code=UNSURE)
         return self._look(connection, frozenset(self._marks))
 
     def _look(self, connection: Connection, there: frozenset[int]) -> bool:
         """``there``: messages that were in the source. Raises UpstreamError where one of them is nowhere."""
-        if self._where is None or not self._marks:
-            return False
-        # The target's UIDNEXT is known from before: with equal marks these are our copies.
         wanted = [uid for uid in sorted(self._marks) if uid not in self.done]
+        if self._where is None or not wanted:
+            return not self._left
+        # The target's UIDNEXT is known from before: with equal marks these are our copies.
         marks = [self._marks[uid] for uid in wanted]
-        found = looking.arrived(self._access, connection, self._target, self._where, marks)
+        # The source first: what has left it by now is in the target, though the server may not be done yet.
+        still = self._still(connection, wanted) if self._verb == MOVE else frozenset()
+        found = looking.arrived(self._access, connection, self._target, self._where, marks, self.done.values())
         come = {uid: new for uid, new in zip(wanted, found, strict=True) if new is not None}
-        still = self._still(connection, wanted) if self._verb == MOVE else frozenset(wanted) - come.keys()
         self._note({uid: new for uid, new in come.items() if uid not in still}, self._where.uidvalidity)
-        if any(uid in there and uid not in still and uid not in come for uid in wanted):
+        if self._verb == MOVE and any(uid in there and uid not in still and uid not in come for uid in wanted):
             raise UpstreamError("a message has left its folder and is not found in the other one", code=UNSURE)
         return not self._left
 
@@ -165,9 +170,10 @@ class _Transfer:
         told = copy_uid(result)
         if told is not None:
             self._note(told.uids, told.uidvalidity)
-        else:
+        if self._left:  # RFC 4315 §3: it may be left out; and some servers do not name all
             self._look(connection, self._there)
-        if any(uid in self._there and uid in self._marks for uid in self._left):
+        blind = told is None and self._where is None
+        if any(uid in self._marks and (blind or uid in self._there) for uid in self._left):
             raise UpstreamError("the server has copied a message, but the copy cannot be found", code=UNSURE)
         self.begun = False
         # Never the same message twice: only what was not there at all is left.
@@ -179,9 +185,12 @@ class _Transfer:
         if fetched is None:
             self._marks = {uid: looking.Mark(self._known[uid]) for uid in self._left}
         elif isinstance(fetched, Result):
-            rows = fetched.of(FetchRow)
+            # RFC 9051 §5.5: they may have come before the STATUS, and then they stand there.
+            rows = [row for each in (place, fetched) if isinstance(each, Result) for row in each.of(FetchRow)]
             self._marks = {uid: mark for uid, mark in looking.marks(rows).items() if uid in self._left}
             self._there = frozenset(row.uid for row in rows)
+        nameless = any(uid in self._there and uid not in self._marks for uid in self._left)
+        self._can_look = self._where is not None and not isinstance(fetched, CommandError) and not nameless
         self.begun = True
 
     def _note(self, uids: dict[int, int], validity: int | None) -> None:

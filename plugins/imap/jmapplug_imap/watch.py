@@ -124,7 +124,7 @@ class ImapWatch:
         if time.monotonic() >= ask_at:
             missed = connection.noop().untagged
             if _folders(connection, missed):
-                connection.command(*SET)
+                missed += connection.command(*SET).untagged
             heard += missed
             self._asked = time.monotonic()
         if any(type(one) is Status and one.code is not None and one.code.name == _OVER for one in heard):

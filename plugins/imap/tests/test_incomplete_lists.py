@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from jmapplug_imap import listing
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.halves import Halves
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.backends import Changes, SyncPoint
-from jmapplug.errors import UpstreamError
+from jmapplug.errors import FolderError
 
 Upstream = Any
 Said = Callable[[bytes, "re.Match[bytes]"], bytes]
@@ -175,6 +176,48 @@ def test_new_mail_that_is_left_out_of_its_list_is_found(
     assert all(item.received_at for item in found.new)
 
 
+def test_mail_that_comes_meanwhile_hides_nothing_where_uidnext_is_not_told(upstream: Upstream, saying: Saying) -> None:
+    upstream.through.hide = {"CONDSTORE", "QRESYNC"}
+    hidden = upstream.through._hidden
+    upstream.through._hidden = lambda line: b"" if b"[UIDNEXT" in line else hidden(line)
+    source = upstream.source()
+    point = first(source)
+    coming = [b"4:*", b"1:3"]
+
+    def met(line: bytes) -> None:
+        if coming and b"UID FETCH %s" % coming[0] in line:
+            coming.pop(0)
+            if coming:
+                upstream.append(b"INBOX", b"Subject: late\r\n\r\n")
+            else:
+                saying.damage(on(2, lambda line, row: b""), 1)
+
+    upstream.through.met = met
+    found = compared(source, point)
+    assert not coming and not saying.times
+    assert (flags(found.flags), found.vanished, set(flags(found.new))) == (FLAGS, (), {4})
+
+
+def test_a_message_that_goes_is_missed_where_uidnext_is_not_told(upstream: Upstream, saying: Saying) -> None:
+    """Mail came during the pass before, and was not counted by it: now the numbers are what they were."""
+    upstream.through.hide = {"QRESYNC"}
+    hidden = upstream.through._hidden
+    upstream.through._hidden = lambda line: b"" if b"[UIDNEXT" in line else hidden(line)
+    source = upstream.source()
+    point = first(source)
+    coming = [b"Subject: late\r\n\r\n"]
+
+    def met(line: bytes) -> None:
+        if coming and b"UID FETCH 4:*" in line:
+            upstream.append(b"INBOX", coming.pop())
+
+    upstream.through.met = met
+    point = source.changes(b"INBOX", point, lambda: [1, 2, 3]).point
+    assert not coming and (point.uidnext, point.messages) == (5, 3)
+    upstream.expunge(b"INBOX", 1)
+    assert source.changes(b"INBOX", point, lambda: [1, 2, 3, 4]).vanished == (1,)
+
+
 @pytest.mark.parametrize("said", HARMLESS)
 def test_rows_in_pieces_twice_or_of_others_are_put_together(upstream: Upstream, saying: Saying, said: str) -> None:
     source = upstream.source()
@@ -205,6 +248,40 @@ def test_flags_that_changed_and_cannot_be_read_are_not_passed_over(
         assert set(seen[2] or ()) == {"\\Flagged", "\\Draft"}
 
 
+@pytest.mark.parametrize("hidden", ["QRESYNC", "nothing"])
+@pytest.mark.parametrize("expunged", [b"", b"* 9 EXPUNGE\r\n"], ids=["", "expunge"])
+def test_flags_that_changed_are_not_passed_over_where_nobody_says_whose_they_are(
+    upstream: Upstream, saying: Saying, hidden: str, expunged: bytes
+) -> None:
+    upstream.through.hide = {hidden}
+    source = upstream.source()
+    point = first(source)
+    upstream.flag(b"INBOX", 2, "\\Draft")
+    saying.damage(lambda line, row: flags_of(row) + expunged, 1)
+    found = source.changes(b"INBOX", point, lambda: [1, 2, 3])
+    assert not saying.times
+    assert set(flags(found.flags)[2] or ()) == {"\\Flagged", "\\Draft"} and found.vanished == ()
+
+
+def test_changes_of_which_some_are_left_out_for_an_expunge_are_not_believed(upstream: Upstream, saying: Saying) -> None:
+    """RFC 5530 §3 EXPUNGEISSUED: how much of the answer came, nobody says."""
+    upstream.through.hide = {"QRESYNC"}
+    source = upstream.source()
+    point = first(source)
+    upstream.flag(b"INBOX", 2, "\\Draft")
+    saying.damage(lambda line, row: b"", 1)
+    hidden = upstream.through._hidden
+
+    def said(line: bytes) -> bytes:
+        line = bytes(hidden(line))
+        return line if saying.times else line.replace(b"OK Fetch completed", b"NO [EXPUNGEISSUED] Fetch completed")
+
+    upstream.through._hidden = said
+    found = source.changes(b"INBOX", point, lambda: [1, 2, 3])
+    assert not saying.times
+    assert set(flags(found.flags)[2] or ()) == {"\\Flagged", "\\Draft"} and found.vanished == ()
+
+
 def test_a_row_without_uid_says_nothing_a_second_time_of_the_one_before() -> None:
     """Octets of a section would be written twice."""
     halves = Halves()
@@ -216,21 +293,70 @@ def test_a_row_without_uid_says_nothing_a_second_time_of_the_one_before() -> Non
         FetchRow(3, 8, flags=("\\Seen",), size=1),
         FetchRow(4, 9),
     ]
+    assert not halves.lost
     assert halves.put(FetchRow(5, flags=())) is None
+    assert halves.lost
     halves.forget()
+    assert halves.lost
     assert halves.put(FetchRow(5, 10)) == FetchRow(5, 10)
 
 
-def test_a_folder_of_unknown_size_is_not_an_empty_one(upstream: Upstream) -> None:
+@pytest.mark.parametrize(("untold", "code"), [(b" EXISTS", "serverbug"), (b"[UIDVALIDITY", None)])
+def test_a_folder_of_which_the_server_does_not_tell_enough_is_neither_empty_nor_in_the_way_of_others(
+    upstream: Upstream, untold: bytes, code: str | None
+) -> None:
     source = upstream.source()
     point = first(source)
     hidden = upstream.through._hidden
-    upstream.through._hidden = lambda line: b"" if b" EXISTS" in line else hidden(line)
+    upstream.through._hidden = lambda line: b"" if untold in line else hidden(line)
     source.close()
     source = upstream.source()
     for since in (None, point):
-        with pytest.raises(UpstreamError):
+        with pytest.raises(FolderError) as caught:
             source.changes(b"INBOX", since, lambda: [1, 2, 3])
+        assert caught.value.code == code
+
+
+def test_a_folder_made_anew_whose_size_is_not_told_is_not_an_empty_one(upstream: Upstream) -> None:
+    source = upstream.source()
+    key = upstream.create("Box")
+    point = source.changes(key, None, list).point
+    upstream.delete(key)
+    upstream.create("Box")
+    upstream.append(key, b"Subject: new\r\n\r\n")
+    hidden, proxy = upstream.through._hidden, upstream.through
+    proxy._hidden = lambda line: b"" if b" EXISTS" in line and b" SELECT " in proxy.lines[-1] else hidden(line)
+    with pytest.raises(FolderError):
+        source.changes(key, point, list)
+    proxy._hidden = hidden
+    assert len(source.changes(key, point, list).new) == 1
+
+
+def test_a_folder_that_is_the_old_one_again_is_read_from_its_old_point(upstream: Upstream, saying: Saying) -> None:
+    """A server restored twice: what was seen in between is forgotten, and nothing is passed over."""
+    source = upstream.source()
+    point = first(source)
+    upstream.flag(b"INBOX", 2, "\\Draft")
+    lasting = source._passes._lasting
+    lasting[b"INBOX"] = lasting[b"INBOX"]._replace(uidvalidity=1)
+    found = source.changes(b"INBOX", point, lambda: [1, 2, 3])
+    assert not found.reset and set(flags(found.flags)[2] or ()) == {"\\Flagged", "\\Draft"}
+
+
+def test_a_folder_of_which_too_much_cannot_be_read_is_an_error_of_that_folder(
+    upstream: Upstream, saying: Saying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wish 21: the others are read all the same."""
+    monkeypatch.setattr(listing, "UNREADABLE_MAX", 1)
+    source = upstream.source()
+    point = first(source)
+    saying.damage(lambda line, row: re.sub(rb"FLAGS \([^)]*\)", rb"FLAGS (((", line))
+    for since in (None, msgspec.structs.replace(point, highestmodseq=0)):
+        with pytest.raises(FolderError) as caught:
+            source.changes(b"INBOX", since, lambda: [1, 2, 3])
+        assert caught.value.code == "serverbug" and caught.value.temporary
+    saying.times = 0
+    assert flags(compared(source, point).flags) == FLAGS
 
 
 def test_a_complete_list_costs_no_further_question(upstream: Upstream) -> None:

@@ -159,6 +159,27 @@ def test_a_server_that_falls_silent_under_notify_is_heard_again(upstream: Upstre
     source.close()
 
 
+@pytest.mark.parametrize("overflow", [False, True])
+def test_what_is_told_while_notify_is_set_anew_is_heard(upstream: Upstream, overflow: bool) -> None:
+    source = impatient(upstream, 0.05)
+    watch = source.watch(b"INBOX")
+    late = b"* OK [NOTIFICATIONOVERFLOW] too much\r\n" if overflow else b'* STATUS "Late" (MESSAGES 1)\r\n'
+    told = {b"NOOP": b'* STATUS "Early" (MESSAGES 1)\r\n', b"NOTIFY SET": late}
+
+    def met(line: bytes) -> None:
+        for word in [word for word in told if word in line]:
+            upstream.through.say(told.pop(word))
+
+    upstream.through.met = met
+    heard = watch.wait(30)
+    assert not told
+    if overflow:
+        assert heard == frozenset() and watch.how == "idle"
+    else:
+        assert heard == {b"Early", b"Late"}
+    source.close()
+
+
 def test_waiting_in_small_steps_does_not_keep_a_watch_silent(upstream: Upstream, how: str) -> None:
     source = impatient(upstream, 0.1)
     watch = source.watch(b"INBOX")
@@ -172,7 +193,7 @@ def test_waiting_in_small_steps_does_not_keep_a_watch_silent(upstream: Upstream,
 def test_a_watch_on_a_connection_that_died_without_a_word_ends_and_begins_anew(
     upstream: Upstream, how: str, patience: Any
 ) -> None:
-    """Wish 15. Wish 15: packets vanish in both directions, and nobody closes anything."""
+    """Wish 15: packets vanish in both directions, and nobody closes anything."""
     waits = patience(idle=0.05)
     source = ImapSource(upstream.settings(), upstream.user)
     watch = source.watch(b"INBOX")

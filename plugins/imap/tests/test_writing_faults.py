@@ -6,12 +6,13 @@ look through another client's eyes at what is really there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jmapplug_imap import appending, pool
+from jmapplug_imap import looking, pool
 from jmapplug_imap.source import ImapSource
 
 from jmapplug.errors import UpstreamError
@@ -33,7 +34,7 @@ def upstream(dovecot: Any, open_upstream: Any) -> Upstream:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appending, "GRACE", 0.0)
+    monkeypatch.setattr(looking, "GRACE", 0.0)
     monkeypatch.setattr(pool, "PATIENCE", 0.0)
 
 
@@ -295,9 +296,39 @@ def test_a_message_that_is_stored_late_is_found_all_the_same(
         if arrive.pop():
             upstream.append(b"INBOX", raw)
 
-    monkeypatch.setattr(appending.gevent, "sleep", grace)
+    monkeypatch.setattr(looking.gevent, "sleep", grace)
     (answer,) = source.append(b"INBOX", [late])
     assert answer.error is None and upstream.uids(b"INBOX") == [answer.uid] and not arrive
+
+
+@pytest.mark.parametrize("verb", ["copy", "move"])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_transfer_that_the_server_may_be_at_is_not_sent_again(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, verb: str, late: bool
+) -> None:
+    """The connection breaks, and the server goes on: another client's hand does what it does."""
+    proxy = upstream.through
+    target = upstream.create("Target")
+    uid = upstream.append(b"INBOX", message("one"))
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    proxy.refuse = [(f"UID {verb.upper()}", None)]
+    slow = [True] if late else []
+
+    def grace(seconds: float) -> None:
+        if slow and slow.pop():
+            upstream._select(b"INBOX")
+            upstream.client.uid(verb, str(uid), "Target")
+
+    monkeypatch.setattr(looking.gevent, "sleep", grace)
+    if late:
+        found = getattr(source, verb)(b"INBOX", here, [uid], target)
+        assert found.uids == {uid: 1} and not slow
+    else:
+        with pytest.raises(UpstreamError) as caught:
+            getattr(source, verb)(b"INBOX", here, [uid], target)
+        assert caught.value.code is None and caught.value.temporary
+    assert upstream.uids(target) == [1] * late and len(proxy.sent(f"UID {verb}")) == 1
 
 
 def test_flags_that_the_server_does_not_tell_are_asked_for(upstream: Upstream) -> None:
@@ -342,3 +373,99 @@ def test_a_move_without_copyuid_in_the_answer_is_found_by_the_names(upstream: Up
     assert not upstream.through.swallow
     assert found.uids == dict(zip((uids[0], uids[2]), upstream.uids(target), strict=True))
     assert upstream.uids(b"INBOX") == []
+
+
+@pytest.mark.parametrize("verb", ["copy", "move"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_answers_in_another_order_are_answers_all_the_same(upstream: Upstream, verb: str, opened: bool) -> None:
+    """RFC 9051 §5.5: the messages' names come before the STATUS that was asked for first, and then the end is lost."""
+    proxy = upstream.through
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    if opened:
+        source.store(b"INBOX", here, uids, ["\\Seen"], [])
+    hidden, late = proxy._hidden, list[bytes]()
+    told: list[bytes] = []
+
+    def said(line: bytes) -> bytes:
+        line = bytes(hidden(line))
+        if not told and (b"* STATUS Target" in line or b"OK Status completed" in line):
+            late.append(line)
+            return b""
+        if late and not told and b"OK Fetch completed" in line:
+            told.extend([line, *late])
+            return b"".join(told)
+        return line
+
+    proxy._hidden = said
+    proxy.lose, proxy.cuts = "(Copy|Move) completed|COPYUID", 1
+    found = getattr(source, verb)(b"INBOX", here, uids, target)
+    assert len(told) == 3 and proxy.cuts == 0
+    assert found.uids == dict(zip(uids, upstream.uids(target), strict=True))
+
+
+@pytest.mark.parametrize("damage", ["no name", "refused"])
+def test_a_message_without_a_name_is_not_copied_a_second_time(upstream: Upstream, damage: str) -> None:
+    proxy = upstream.through
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    hidden = proxy._hidden
+    if damage == "refused":
+        proxy.refuse = [("UID FETCH .*X-GUID", "NO it is broken")]
+    else:
+        proxy._hidden = lambda line: re.sub(rb"(FETCH \(UID 2) X-GUID \S+\)", rb"\1)", bytes(hidden(line)))
+    proxy.lose, proxy.cuts = "Copy completed|COPYUID", 1
+    with pytest.raises(UpstreamError) as caught:
+        source.copy(b"INBOX", here, uids, target)
+    assert caught.value.code == "unsure" and len(upstream.uids(target)) == 2
+
+
+def telling(upstream: Upstream, copyuid: Callable[[bytes, bytes], bytes]) -> None:
+    """From now on COPYUID tells of other messages: ``copyuid`` (source UIDs, target UIDs)."""
+    hidden = upstream.through._hidden
+
+    def said(line: bytes) -> bytes:
+        pattern = rb"(COPYUID \d+ )([\d:,]+) ([\d:,]+)"
+        return re.sub(pattern, lambda found: found[1] + copyuid(found[2], found[3]), bytes(hidden(line)))
+
+    upstream.through._hidden = said
+
+
+@pytest.mark.parametrize("verb", ["copy", "move", "known"])
+@pytest.mark.parametrize("told", ["some", "others"])
+def test_what_copyuid_does_not_name_is_looked_for(upstream: Upstream, verb: str, told: str) -> None:
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message("one")) for _ in range(3)]
+    names = [names_of(upstream, uids)] if verb == "known" else []
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    telling(upstream, lambda old, new: b"1 1" if told == "some" else b"71:73 1:3")
+    found = getattr(source, "copy" if verb == "copy" else "move")(b"INBOX", here, uids, target, *names)
+    assert found.uids == dict(zip(uids, upstream.uids(target), strict=True))
+
+
+@pytest.mark.parametrize("verb", ["copy", "move", "known"])
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "untold"])
+def test_a_target_of_which_the_server_tells_nothing_leaves_a_transfer_unsure(
+    upstream: Upstream, verb: str, cut: bool
+) -> None:
+    """Without the right to read there: never a second copy, and never "the message is gone"."""
+    target = upstream.create("Target")
+    uids = [upstream.append(b"INBOX", message(name)) for name in ("one", "two")]
+    names = [names_of(upstream, uids)] if verb == "known" else []
+    source = upstream.source()
+    here = source.changes(b"INBOX", None, list).point.uidvalidity
+    proxy = upstream.through
+    proxy.refuse = [("STATUS Target", "NO [NOPERM] not for you")]
+    if cut:
+        proxy.lose, proxy.cuts = "(Copy|Move) completed|COPYUID", 1
+    else:
+        proxy.swallow = ["COPYUID"] if verb != "copy" else []
+        telling(upstream, lambda old, new: b"none none")
+    with pytest.raises(UpstreamError) as caught:
+        getattr(source, "copy" if verb == "copy" else "move")(b"INBOX", here, uids, target, *names)
+    assert caught.value.code == "unsure" and len(upstream.uids(target)) == 2

@@ -12,7 +12,7 @@ import pytest
 from gevent.event import Event
 from sync_rig import Rig
 
-from jmapplug.backends import Features, Rights
+from jmapplug.backends import Copied, Features, Rights
 from jmapplug.capabilities.mail.write_session import WriteSession
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.errors import MethodError
@@ -278,6 +278,49 @@ def test_an_email_goes_into_a_further_mailbox_and_out_again(any_rig: Rig) -> Non
     assert rig.emails()[email]["mailboxIds"] == names(rig, "Inbox")
     assert len(rig.server.view()[b"Archive"]) == 0
     settled(rig)
+
+
+@pytest.mark.parametrize("told", ["deleted", "nothing"])
+@pytest.mark.parametrize("more", [{}, {"keywords/x": True}], ids=["", "keyword"])
+def test_no_copy_goes_while_the_one_that_stays_may_be_going(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, told: str, more: dict[str, Any]
+) -> None:
+    """Another client marks it as deleted in that moment, or its flags cannot be read."""
+    uid = rig.deliver("Hello")
+    rig.sync()
+    email, archive = rig.email("Hello"), rig.box("Archive")["id"]
+    assert rig.update(email, **{f"mailboxIds/{archive}": True}) is None
+    if told == "deleted":
+        rig.server.set_flags(b"INBOX", uid, "\\Deleted")
+    else:
+        more, items = {}, rig.source.items
+        monkeypatch.setattr(
+            rig.source, "items", lambda *of: [msgspec.structs.replace(one, flags=None) for one in items(*of)]
+        )
+    error = rig.update(email, **{f"mailboxIds/{archive}": None, **more})
+    assert error is not None and error["type"] == "serverFail"
+    assert len(rig.server.view()[b"Archive"]) == 1
+    monkeypatch.undo()
+    settled(rig)
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_no_copy_goes_while_the_one_that_was_moved_may_be_going(tmp_path: Path, move: bool) -> None:
+    """Another client has just marked it as deleted, and that went with it."""
+    rig = make(tmp_path, msgspec.structs.replace(FULL, move=move))
+    uid = rig.deliver("Hello")
+    rig.sync()
+    email = rig.email("Hello")
+    assert rig.update(email, mailboxIds=names(rig, "Inbox", "Archive")) is None
+    rig.server.set_flags(b"INBOX", uid, "\\Deleted")
+    error = rig.update(email, mailboxIds=names(rig, "Sent"))
+    assert error is not None and error["type"] == "serverFail"
+    assert len(rig.server.view()[b"Archive"]) == 1
+    settled(rig)
+    assert rig.emails()[email]["mailboxIds"] == names(rig, "Archive")
+    assert rig.update(email, mailboxIds=names(rig, "Sent")) is None
+    settled(rig)
+    rig.close()
 
 
 def test_from_one_mailbox_into_two_others(any_rig: Rig) -> None:
@@ -725,6 +768,38 @@ def test_a_transfer_that_stopped_in_the_middle_fails_the_rest_and_loses_nothing(
     assert {error["type"] for error in reply["notUpdated"].values()} == {"serverFail"}
     assert rig.counts("Archive")[0] == rig.counts("Inbox")[0] == 2
     settled(rig)
+
+
+@pytest.mark.parametrize("scheme", ["emailid", ""])
+def test_a_message_whose_move_was_not_told_is_never_out_of_sight(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make(tmp_path, msgspec.structs.replace(FULL, id_scheme=scheme))
+    rig.deliver("one", message_id="one@x")
+    rig.sync()
+    ident, state, move = rig.email("one"), rig.store.state("Email"), rig.source.move
+    monkeypatch.setattr(rig.source, "move", lambda *asked: Copied({}, move(*asked).uidvalidity))
+    assert (rig.update(ident, mailboxIds=names(rig, "Archive")) or {})["type"] == "notFound"
+    assert rig.emails()[ident]["mailboxIds"] == names(rig, "Archive")
+    changes = rig.call("Email/changes", sinceState=state)
+    assert (changes["created"], changes["updated"], changes["destroyed"]) == ([], [ident], [])
+    settled(rig)
+    assert rig.store.own.value("SELECT count(*) FROM mail_transfer") == 0
+    rig.close()
+
+
+def test_a_message_that_another_client_has_just_moved_is_never_out_of_sight(rig: Rig) -> None:
+    rig.sync()
+    for patch in ({"mailboxIds": names(rig, "Archive")}, {"keywords__$seen": True}, {"keywords": {"$flagged": True}}):
+        uid = rig.deliver(str(patch))
+        rig.sync()
+        ident, state = rig.email(str(patch)), rig.store.state("Email")
+        rig.server.move(b"INBOX", uid, b"Trash")
+        assert (rig.update(ident, **patch) or {})["type"] == "notFound"
+        assert rig.emails()[ident]["mailboxIds"] == names(rig, "Trash")
+        changes = rig.call("Email/changes", sinceState=state)
+        assert (changes["created"], changes["updated"], changes["destroyed"]) == ([], [ident], [])
+        settled(rig)
 
 
 def test_a_flag_that_quietly_stays_is_told(rig: Rig) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from sync_rig import Rig
 
-from jmapplug.backends import Features, Folder
+from jmapplug.backends import Features, Folder, Item
 from jmapplug.capabilities.mail.store import emails as emails_sql
 from jmapplug.capabilities.mail.store import mailboxes as boxes_sql
 from jmapplug.errors import FolderError, UpstreamError
@@ -341,6 +342,29 @@ def test_what_goes_while_a_large_folder_is_listed_is_gone_and_what_comes_waits(r
     assert shown == {f"topic {at}" for at in range(10) if at != 1}
     rig.sync()
     rig.check()
+
+
+def test_what_cannot_be_read_in_a_large_folder_is_read_by_the_next_pass(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.source.window = 3
+    for at in range(10):
+        rig.deliver(f"topic {at}")
+    listed = rig.source.listed
+
+    def damaged(*asked: Any) -> tuple[Item, ...]:
+        return tuple(item if item.uid != 10 else Item(10, None) for item in listed(*asked))
+
+    monkeypatch.setattr(rig.source, "listed", damaged)
+    rig.sync()
+    assert len(rig.emails()) == 9
+    monkeypatch.undo()
+    rig.sync()
+    rig.check()
+    before = len(rig.source.calls)
+    if rig.source.features.condstore:
+        rig.sync()
+        assert [name for name, _ in rig.source.calls[before:]] == ["folders"]
 
 
 def test_the_newest_are_shown_before_a_large_folder_has_been_listed(rig: Rig) -> None:

@@ -12,7 +12,9 @@ from email_rig import Rig, lines
 
 from jmapplug.capabilities.mail import blobs, structures
 from jmapplug.capabilities.mail.email_get import email_get
+from jmapplug.capabilities.mail.index import index_slice
 from jmapplug.capabilities.mail.store import emails
+from jmapplug.capabilities.mail.store import search as rows
 from jmapplug.mime.structure import Part
 
 replace = msgspec.structs.replace
@@ -91,6 +93,21 @@ def test_a_part_that_is_not_what_was_told_is_read_by_our_own_parser(rig: Rig, li
     assert content is not None and content.structure is not None and content.structure.body >= 0
 
 
+def test_a_text_that_was_not_what_was_told_is_indexed_anew(rig: Rig) -> None:
+    email_id = told(rig, MIXED, lambda root: first_part(root, section="2"))
+    content = emails.content(rig.store, email_id)
+    assert content is not None
+
+    def found() -> set[int]:
+        while index_slice(rig.account):
+            pass
+        return rows.matching(rig.store, "body: words", [content.eid])
+
+    assert found() == set()
+    text_of(rig, email_id)
+    assert found() == {content.eid}
+
+
 def test_a_part_is_downloaded_as_it_is(rig: Rig) -> None:
     email_id = told(rig, MIXED, lambda root: first_part(root, encoding="base64"))
     found = blobs.find(rig.account, f"p-{email_id}-1")
@@ -115,3 +132,18 @@ def test_of_a_large_message_a_size_that_is_a_little_wrong_is_forgiven(
 def test_a_true_structure_costs_nothing(rig: Rig) -> None:
     text_of(rig, rig.add(MIXED))
     assert "raw" not in rig.source.names()
+
+
+def test_an_email_that_is_destroyed_while_its_structure_is_mended_is_not_found(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    email_id, other = told(rig, MIXED, split), rig.add(PLAIN)
+    raw = rig.source.raw
+
+    def destroyed(*args: Any) -> int:
+        rig.store.cache.write(lambda txn: txn.execute("UPDATE email SET deleted = 1 WHERE id = ?", (email_id,)))
+        return raw(*args)
+
+    monkeypatch.setattr(rig.source, "raw", destroyed)
+    answer = rig.call(email_get, ids=[email_id, other], properties=["bodyValues"], fetchTextBodyValues=True)
+    assert (answer["notFound"], [email["id"] for email in answer["list"]]) == ([email_id], [other])

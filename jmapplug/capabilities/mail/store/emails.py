@@ -169,11 +169,15 @@ def save_structure(store: Store, eid: int, structure: Part, has_attachment: bool
 
 
 def replace_structure(store: Store, eid: int, structure: Part) -> None:
-    """Our own parser's structure for one that the server told wrongly; sizes of its parts mean nothing any more."""
+    """Our own parser's structure for one that the server told wrongly; sizes of its parts mean nothing any more.
+
+    Nor do the texts in the index: others may have been taken for them.
+    """
 
     def work(change: Change) -> None:
         values = (_encode(structure), ~SERVER_STRUCTURE, eid)
-        change.txn.execute("UPDATE email SET structure = ?, flags = flags & ? WHERE eid = ? AND deleted = 0", values)
+        sql = "UPDATE email SET structure = ?, flags = flags & ?, indexed = 0 WHERE eid = ? AND deleted = 0"
+        change.txn.execute(sql, values)
         change.txn.execute("DELETE FROM part_size WHERE eid = ?", (eid,))
 
     store.commit(work, announce=False)

@@ -15,6 +15,7 @@ from jmapplug.store.database import Txn
 
 _IN = "IN (SELECT value FROM json_each(?))"
 Place = tuple[int, int]
+"""(mid, uid)."""
 
 
 class Standing(NamedTuple):
@@ -28,7 +29,7 @@ class Standing(NamedTuple):
 
 
 class Arrival(Protocol):
-    """A copy that a write made (write_run.NewCopy)."""
+    """A copy that a write made (write_effects.NewCopy)."""
 
     mid: int
     uid: int

@@ -13,7 +13,7 @@ from jmapplug_imap.protocol.errors import CommandError
 from jmapplug_imap.protocol.fetch import FetchRow
 from jmapplug_imap.protocol.halves import Halves
 from jmapplug_imap.protocol.lexer import Limits, OnLiteral
-from jmapplug_imap.protocol.responses import Expunge, Response, Status, Vanished
+from jmapplug_imap.protocol.responses import LOST_ROW, Expunge, Other, Response, Status, Vanished
 from jmapplug_imap.protocol.sets import chunks
 
 
@@ -42,9 +42,10 @@ class Fetching(Dialogue):
         another one has told whose it is. ``on_literal(start)`` may give a binary file for a literal to go to
         (``start.section``, ``.uid``, ``.size``); a literal past ``limits.memory_literal`` without one is a
         ProtocolError, as is an answer past its :class:`Bound`. ``on_other`` gets every other untagged response
-        (VANISHED, EXISTS, …); with ``lenient`` also a row that cannot be read at all, as an Other named LOST_ROW, which
-        else breaks the connection. Rows of a NO [EXPUNGEISSUED] count as complete (the rest is gone); any other NO or
-        BAD is raised after the rows. The connection is busy until the last row; giving up earlier breaks it.
+        (VANISHED, EXISTS, …); with ``lenient`` also an Other named LOST_ROW: for a row that cannot be read at all,
+        which else breaks the connection, for rows whose UID nobody told, and for what may be lacking before a NO
+        [EXPUNGEISSUED]. Its rows count as complete (the rest is gone); any other NO or BAD is raised after the rows.
+        The connection is busy until the last row; giving up earlier breaks it.
         """
         words = [uids] if isinstance(uids, str) else list(chunks(uids))
         extra: list[Part] = [list(modifiers)] if modifiers else []
@@ -80,10 +81,13 @@ class Fetching(Dialogue):
                     ahead += self._send(commands[index + 1 : index + 2], self._deadline(None))
                 # The time of a command sent ahead begins when the one before it has ended.
                 bound = Bound(channel.lexer, self.limits, sizes[index], self.timeouts.command)
-                yield from self._rows(channel, bound, pending, uid, on_other)
+                yield from self._rows(channel, bound, pending, uid, on_other, lenient)
                 outcome = self._outcome(pending)
-                if isinstance(outcome, CommandError) and outcome.code != "expungeissued":
-                    refusal = refusal or outcome
+                if isinstance(outcome, CommandError):
+                    if outcome.code != "expungeissued":
+                        refusal = refusal or outcome
+                    elif lenient and on_other is not None:
+                        on_other(Other(LOST_ROW, b""))
                 if not ahead:
                     break
             channel.end_rows()
@@ -97,6 +101,7 @@ class Fetching(Dialogue):
         pending: Pending,
         uid: bool,
         on_other: Callable[[Response], None] | None,
+        lenient: bool,
     ) -> Generator[FetchRow, None, None]:
         halves = Halves()
         while pending.status is None:
@@ -115,3 +120,5 @@ class Fetching(Dialogue):
                     halves.forget()
                 if on_other is not None:
                     on_other(response)
+        if lenient and on_other is not None and halves.lost:
+            on_other(Other(LOST_ROW, b""))

@@ -21,6 +21,7 @@ class Halves:
     """The rows of one FETCH. A row without a UID counts for the message of its number, be it told before or later."""
 
     def __init__(self) -> None:
+        self._forgotten = False
         self._waiting: dict[int, FetchRow] = {}
         self._last: FetchRow | None = None
 
@@ -43,7 +44,13 @@ class Halves:
         self._waiting[row.seq] = row
         return None
 
+    @property
+    def lost(self) -> bool:
+        """Whether there was a row of which nobody has told whose it is."""
+        return self._forgotten or bool(self._waiting)
+
     def forget(self) -> None:
         """A message was expunged: the numbers mean others now."""
+        self._forgotten = self.lost
         self._waiting.clear()
         self._last = None

@@ -17,7 +17,8 @@ class Selected(msgspec.Struct, frozen=True):
 
     ``exists``/``uidvalidity``/``uidnext`` None where the server did not tell. ``highestmodseq`` 0: it keeps none.
     ``permanent_flags`` None: not told (RFC 9051 §7.1: then all flags are permanent). ``vanished`` and ``rows``: what
-    QRESYNC said changed; the ranges may name numbers that never existed. ``lost_rows``: so many could not be read.
+    QRESYNC said changed; the ranges may name numbers that never existed. ``lost_rows``: so many could not be read, or
+    do not say whose they are.
     """
 
     key: bytes
@@ -67,7 +68,7 @@ def selected_from(key: bytes, untagged: Sequence[Response], code: Code | None, r
         text(innermost(list(mailbox_id.values))) or None if mailbox_id else None,
         tuple(vanished),
         tuple(rows),
-        sum(type(response) is Other and response.name == LOST_ROW for response in mine),
+        sum(type(one) is Other and one.name == LOST_ROW for one in mine) + sum(not row.uid for row in rows),
     )
 
 
