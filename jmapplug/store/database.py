@@ -98,7 +98,7 @@ class Database:
         self.on_damage: Callable[[Database], None] | None = None
         self._synchronous = synchronous
         self._alone = False
-        self._busy = False
+        self._busy = self._copied = False
         try:
             self._use(self._connect())
         except apsw.Error as error:
@@ -215,10 +215,10 @@ class Database:
     def rest(self) -> None:
         """Give back the memory of pages and prepared statements (half a megabyte): only a new connection has none.
 
-        The old one stays where the file cannot be opened now or is another one, and where it alone holds the log's
-        index.
+        The old one stays where the file cannot be opened now or is another one, where it alone holds the log's index,
+        and while a copy reads through it.
         """
-        if self._busy:
+        if self._busy or self._copied:
             return
         old = self._connection
         try:
@@ -237,8 +237,9 @@ class Database:
     def copy(self, target: Path, pause: Callable[[], None] = lambda: None) -> None:
         """Copy the file as it is now to ``target``, durably; ``pause`` is called between pieces and may yield.
 
-        Raises StorageError; then there is no ``target``.
+        One copy at a time. Raises StorageError; then there is no ``target``.
         """
+        self._copied = True
         try:
             copy = apsw.Connection(str(target))
             try:
@@ -253,6 +254,8 @@ class Database:
             if isinstance(error, apsw.Error):
                 self._fail(error)
             raise
+        finally:
+            self._copied = False
 
     def close(self) -> None:
         """Close for good; closing twice is harmless. What cannot be moved out of the log now stays there."""

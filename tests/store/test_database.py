@@ -133,3 +133,22 @@ def test_rest_keeps_to_the_file_that_was_opened(tmp_path: Path, database: Databa
     database.rest()
     assert database.rows("SELECT n FROM t") == [(1,)]
     assert database.path.exists() == bool(there)
+
+
+def test_rest_leaves_a_copy_under_way_alone(tmp_path: Path, database: Database) -> None:
+    """The daily copy gives way between its pieces, and then the worker may come to rest."""
+    database.write(lambda txn: txn.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(200_000)]))
+    pieces: list[int] = []
+
+    def pause() -> None:
+        pieces.append(1)
+        database.rest()
+
+    database.copy(tmp_path / "copy", pause)
+    assert len(pieces) > 2
+    copied = Database(tmp_path / "copy", (SCHEMA,))
+    assert copied.value("SELECT count(*) FROM t") == 200_000
+    copied.close()
+    old = database._connection
+    database.rest()
+    assert database._connection is not old

@@ -156,7 +156,8 @@ def change_account(account_id: str) -> Response:
     changes = {name: value for name, value in body.items() if name not in _SHARED}
     settings = _settings(backend, {**current["settings"], **changes})
     settings, warning = _tried(backend, settings, email, body)
-    registry("update", accountid=account_id, email=email, settings=msgspec.to_builtins(settings))
+    news = msgspec.to_builtins(settings)
+    registry("update", accountid=account_id, email=email, settings=news, was=current["settings"])
     warning = _set_up(account_id, warning) or _noted(backend, settings, email)
     answer = registry("get", accountid=account_id)
     return json_answer(answer | ({"warning": warning} if warning else {}))
