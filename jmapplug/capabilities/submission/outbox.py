@@ -47,6 +47,8 @@ MARK = "submission"
 STORAGE_PAUSE, STORAGE_STEP = 30.0, 5.0
 """Seconds until the next hand-over, and until the next try to write one down, while our disk takes nothing."""
 LOST = "outbox-lost"
+OURS_FAILED = "ours"
+"""The code of an error that is not the mail server's."""
 
 replace = msgspec.structs.replace
 
@@ -217,14 +219,23 @@ class Outbox:
     def _run(self) -> None:
         while not self._closed:
             self._wake.clear()
-            now = self.clock()
-            if now >= self._hold:
-                for id_ in sql.due(self.store, now, AT_ONCE):
-                    self.start(id_)
-            following = sql.next_due(self.store, now)
-            until = self._hold if self._hold > now else (following if following is not None else now + LONGEST_PEACE)
-            longest = LONGEST_WAIT if sql.pending(self.store) else LONGEST_PEACE
-            self._wake.wait(min(max(until - now, 0.05), longest))
+            try:
+                pause = self._look()
+            except StorageError as error:
+                log.error("the queue cannot be looked into: %s", error)
+                pause = STORAGE_PAUSE
+            self._wake.wait(pause)
+
+    def _look(self) -> float:
+        """Start what is due; seconds until the next look."""
+        now = self.clock()
+        if now >= self._hold:
+            for id_ in sql.due(self.store, now, AT_ONCE):
+                self.start(id_)
+        following = sql.next_due(self.store, now)
+        until = self._hold if self._hold > now else (following if following is not None else now + LONGEST_PEACE)
+        longest = LONGEST_WAIT if sql.pending(self.store) else LONGEST_PEACE
+        return min(max(until - now, 0.05), longest)
 
     def close(self, patience: float = 2.0) -> None:
         """End: what is being handed over gets a moment, the rest is found by :meth:`recover`."""
@@ -283,14 +294,13 @@ class Outbox:
             log.info("what the server offers is not known: %s", error)
 
     def _failed(self, id_: str, error: Exception) -> UpstreamError:
-        """A defect of ours, or our disk. What may have left already is never sent again."""
+        """A defect of ours, or our disk."""
         if isinstance(error, StorageError):
             log.error("sending %s: %s", id_, error)
             self._hold = self.clock() + STORAGE_PAUSE
         else:
             log.exception("sending %s failed", id_)
-        row = sql.find(self.store, id_)
-        came = UpstreamError("internal error", code="unsure" if row and row.phase == "data" else None)
+        came = UpstreamError("internal error", code=OURS_FAILED)
         self._write_down(id_, came, False)
         return came
 
@@ -313,7 +323,8 @@ class Outbox:
             self._settled(row, outcomes.settle(row.delivery, came))
             if came.accepted:
                 self._taken(row)
-        elif came.code == "unsure":
+        elif came.code == "unsure" or (came.code == OURS_FAILED and row.phase == "data"):
+            # What may have left already is never sent again.
             self._finish(row, outcomes.UNSURE, "unknown")
         elif came.code == "parameter" and early:
             # The server does not hold it after all: we do.
