@@ -160,7 +160,7 @@ class Registry:
     def open(self, header: Header) -> Header:
         """``{accountid}`` → ``{accountid, email, type, settings (decrypted), pool, seal}``. Raises NotFound.
 
-        ``seal``: as in :meth:`Standings.pool`.
+        ``seal`` is another text whenever the settings have been written.
         """
         return self._opened(self._row(header))
 

@@ -50,14 +50,12 @@ class TooManyFailures(JmapplugError):
 class Principal:
     """A login: the account logged in with, and every account of its pool (design: one person's accounts).
 
-    ``seal`` is another one whenever the account's settings, its password among them, are written; ``mark`` whenever
-    the password is another one.
+    ``mark`` is another one whenever the account's password is.
     """
 
     account_id: str
     login: str
     accounts: dict[str, AccountInfo]
-    seal: str = ""
     mark: str = ""
     session_state: str = ""
     expires: float = field(default_factory=lambda: time.monotonic() + CACHE_SECONDS)
@@ -139,24 +137,20 @@ class Authenticator:
             raise Unauthorized("the ticket is not valid")
         account_id, credential = found
         context.of_account(account_id)
-        principal = self.again(account_id, credential.partition("~")[0])
-        if principal.credential != credential:
-            raise Unauthorized("the password is another one")
-        return principal
+        return self.again(account_id, credential.partition("~")[0], credential)
 
-    def again(self, account_id: str, login: str, seal: str = "") -> Principal:
+    def again(self, account_id: str, login: str, credential: str) -> Principal:
         """The Principal of credentials that were checked before and are held no more, as it is now.
 
-        Raises Unauthorized where the token is revoked or expired, the account gone, or, of a login by password, the
-        seal (if given) broken: the password may be another one.
+        Raises Unauthorized where the token is revoked or expired, the account gone, or its password another one.
         """
         if login != "password":
             known = self._call("token_list", {"accountid": account_id})["tokens"]
             if not any(token["id"] == login and not _past(token["expires"]) for token in known):
                 raise Unauthorized("the token is revoked")
         found = self.load(account_id, login)
-        if login == "password" and seal not in ("", found.seal):
-            raise Unauthorized("the account's settings have changed")
+        if found.credential != credential:
+            raise Unauthorized("the password is another one")
         return found
 
     def load(self, account_id: str, login: str) -> Principal:
@@ -165,7 +159,7 @@ class Authenticator:
         accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in pool["accounts"]}
         if account_id not in accounts:
             raise Unauthorized("the account is gone")
-        return Principal(account_id, login, accounts, str(pool.get("seal") or ""), str(pool.get("mark") or ""))
+        return Principal(account_id, login, accounts, str(pool.get("mark") or ""))
 
     def _fresh(self, request: Request, header: str) -> Principal:
         scheme, _, credentials = header.partition(" ")

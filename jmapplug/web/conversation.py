@@ -165,7 +165,7 @@ class Conversation(Connection):
         old = self.principal
         self.stale = self.due = False
         try:
-            found = self.here.auth.again(old.account_id, old.login, old.seal)
+            found = self.here.auth.again(old.account_id, old.login, old.credential)
         except Unauthorized:
             self.end(POLICY_VIOLATION, "the credentials are not valid any more")
             raise

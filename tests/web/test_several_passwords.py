@@ -56,7 +56,7 @@ class Registry:
 
     def pool(self, header: dict[str, Any]) -> dict[str, Any]:
         info = {"id": "alice", "email": "a@example.com", "type": "house", "offers": []}
-        return {"accounts": [info], "seal": "s", "mark": f"password~{self.stored}"}
+        return {"accounts": [info], "mark": f"password~{self.stored}"}
 
 
 def log_in(tmp_path: Path, registry: Registry, password: str, good: set[str], silent: set[str] | None = None) -> str:
