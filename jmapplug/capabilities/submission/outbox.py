@@ -100,6 +100,13 @@ class Outbox:
         """
         if self._recovered:
             return
+        try:
+            self._look_back()
+        except OSError as error:
+            raise storage_error(error) or error from error
+        self._recovered = True
+
+    def _look_back(self) -> None:
         restored = sql.restored(self.store)
         for row in sql.unfinished(self.store):
             self._recover(row, restored)
@@ -109,7 +116,6 @@ class Outbox:
                 self._forgotten(path, restored)
         self._remark()
         sql.settle(self.store)
-        self._recovered = True
 
     def _forgotten(self, path: Path, restored: bool) -> None:
         """A message that no row knows: a creation that did not happen, or one whose row was lost with own.sqlite3."""
@@ -117,11 +123,8 @@ class Outbox:
             path.unlink(missing_ok=True)
             return
         lost = self._account_folder / LOST
-        try:
-            lost.mkdir(mode=0o700, exist_ok=True)
-            path.replace(lost / path.name)
-        except OSError as error:
-            raise storage_error(error) or error from error
+        lost.mkdir(mode=0o700, exist_ok=True)
+        path.replace(lost / path.name)
         log.error("a message that was to be sent is not known any more, and is kept as %s/%s", LOST, path.name)
 
     def _recover(self, row: Submission, restored: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -152,6 +154,27 @@ def test_a_queued_message_whose_row_was_lost_is_kept_to_be_looked_at(rig: Rig) -
     assert list((rig.folder / "outbox").iterdir()) == []
     (kept,) = (rig.folder / outbox.LOST).iterdir()
     assert b"Subject: Hello" in kept.read_bytes()
+
+
+def test_what_cannot_be_removed_from_a_read_only_disk_keeps_nobody_from_reading(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation that was killed between the message and its row."""
+    rig.close()
+    left = rig.folder / "outbox" / "left"
+    left.touch()
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "unlink", refused)
+        rig.open()
+        assert rig.call("EmailSubmission/get", ids=None)["list"] == []
+        with pytest.raises(StorageError):
+            rig.service.sync()
+    rig.service.sync()
+    assert not left.exists()
 
 
 def test_a_queue_saved_from_a_damaged_file_sends_nothing_that_was_due(rig: Rig) -> None:
