@@ -20,7 +20,7 @@ import msgspec
 
 from jmapplug import plugins
 from jmapplug.errors import JmapplugError, SetupError, StorageError
-from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name, seal_of
+from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, filled, login_name, merged, seal_of
 from jmapplug.registry.counters import Totals
 from jmapplug.registry.credentials import Vault, derive, load_key
 from jmapplug.registry.database import Database
@@ -103,7 +103,7 @@ class Registry:
             self._revoked(accountid, str(row["poolid"]))  # somebody may remember that there was no such account
             return {"created": True}
         same = (existing["email"], existing["type"]) == (email, type_)
-        if not same or _filled(self._shelf.settings(existing)) != _filled(given):
+        if not same or filled(self._shelf.settings(existing)) != filled(given):
             raise Conflict("the account exists with other settings")
         return {"created": False}
 
@@ -119,7 +119,7 @@ class Registry:
         def change(row: Row) -> Header:
             if given is None:
                 return self._shelf.settings(row)
-            return given if was is None else _merged(self._shelf.settings(row), was, given)
+            return given if was is None else merged(self._shelf.settings(row), was, given)
 
         row = self._rewritten(header, change, email)
         self._revoked(row["accountid"], row["poolid"])
@@ -279,7 +279,8 @@ class Registry:
 
         Its worker asks, and knows them already. Raises Conflict where neither the one nor the other is stored.
         """
-        was, now = header["was"], header["now"]
+        was: Header = header["was"]
+        now: Header = header["now"]
 
         def change(row: Row) -> Header | None:
             given = self._shelf.settings(row)
@@ -349,16 +350,6 @@ class Registry:
         except StorageError as error:
             log.error("reports are not written: %s", error)
         self._db.close()
-
-
-def _filled(settings: Header) -> Header:
-    """Without what is not given: an account may be older than one of its backend's settings."""
-    return {name: value for name, value in settings.items() if value not in (None, "")}
-
-
-def _merged(stored: Header, was: Header, given: Header) -> Header:
-    """``given``, and of what is no other than it ``was`` that which is stored."""
-    return given | {name: stored[name] for name in stored.keys() & given.keys() if given[name] == was.get(name)}
 
 
 def _pool_of(records: Records, accountid: Any) -> str:

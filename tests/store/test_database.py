@@ -112,6 +112,17 @@ def test_rest_gives_back_prepared_statements_and_work_goes_on(database: Database
     assert database.value("SELECT count(*) FROM t") == 51
 
 
+def test_rest_leaves_the_room_of_a_big_job(database: Database) -> None:
+    """A first synchronisation whose server has gone away goes on later."""
+    usual = database.value("PRAGMA cache_size")
+    database.page_cache(9_000)
+    database.rest()
+    assert database.value("PRAGMA cache_size") == -9_000
+    database.page_cache()
+    database.rest()
+    assert database.value("PRAGMA cache_size") == usual
+
+
 def test_rest_inside_a_transaction_changes_nothing(database: Database) -> None:
     def work(txn: Txn) -> None:
         txn.execute("INSERT INTO t VALUES (1)")

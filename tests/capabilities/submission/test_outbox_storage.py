@@ -16,7 +16,6 @@ from submission_rig import Rig
 from jmapplug.capabilities.submission import email_submission_set, outbox
 from jmapplug.errors import FAILING, FULL, StorageError
 from jmapplug.store import damage
-from jmapplug.store.database import Database
 
 DAY = 86_400
 TO = {"rcptTo": [{"email": "x@y.z"}]}
