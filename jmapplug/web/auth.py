@@ -91,6 +91,7 @@ class Authenticator:
         self.failures = FailureLimit()
         self.counters = Counters()
         self._cache: OrderedDict[bytes, Principal] = OrderedDict()
+        self._purges = 0
         self._salt = os.urandom(16)
         self._schemes: dict[str, Callable[[Request, str], tuple[str, str]]] = {
             "basic": self._basic,
@@ -116,14 +117,17 @@ class Authenticator:
             self.counters.hits += 1
             return cached
         self.counters.misses += 1
+        purges = self._purges
         principal = self._fresh(request, header)
-        self._cache[key] = principal
+        if purges == self._purges:
+            self._cache[key] = principal
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
         return principal
 
     def purge(self, *_: Any) -> None:
-        """Forget every login: the registry said that accounts, pools or tokens changed."""
+        """Forget every login, also those under way: the registry said that accounts, pools or tokens changed."""
+        self._purges += 1
         self._cache.clear()
 
     @property
