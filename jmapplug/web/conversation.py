@@ -104,7 +104,7 @@ class Conversation(Connection):
 
     def _response(self, parsed: Request, ident: str | None, message: bytes) -> str:
         """RFC 8887 §4.3.3: the Response with two more members."""
-        if self.stale or self.expired:
+        if self.stale or self.principal.expired:
             self._renew()
         state = sessions.state(self.here, self.principal, self._asked)
         answer = calls.answer(self.here, self.principal, state, parsed, message)
