@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -164,6 +165,8 @@ class Outbox:
             sql.save(self.store, row)
         except BaseException:
             target.unlink(missing_ok=True)
+            with suppress(StorageError, OSError):
+                self._remark()
             raise
 
     def start(self, id_: str) -> AsyncResult:

@@ -15,7 +15,7 @@ from submission_rig import Rig
 
 from jmapplug.capabilities.submission import email_submission_set, outbox
 from jmapplug.errors import FAILING, FULL, StorageError
-from jmapplug.store import damage
+from jmapplug.store import damage, wake
 
 DAY = 86_400
 TO = {"rcptTo": [{"email": "x@y.z"}]}
@@ -139,6 +139,15 @@ def test_an_immediate_send_whose_disk_is_full_is_sent_once_at_most(rig: Rig, aft
     if rig.way.taken:
         assert len(rig.call("EmailSubmission/get", ids=None)["list"]) == 1, "what left is there to be seen"
     assert not rig.service.busy
+
+
+def test_a_message_that_cannot_be_queued_leaves_neither_a_file_nor_a_worker_that_stays(rig: Rig) -> None:
+    identity = rig.identity
+    FullDisk(rig, 0)
+    with pytest.raises(StorageError):
+        rig.call("EmailSubmission/set", create={"k": {"identityId": identity, "emailId": "e1", "envelope": TO}})
+    assert list((rig.folder / "outbox").iterdir()) == []
+    assert not wake.is_marked(rig.folder)
 
 
 def test_a_queued_message_whose_row_was_lost_is_kept_to_be_looked_at(rig: Rig) -> None:
