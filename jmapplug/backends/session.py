@@ -52,7 +52,8 @@ class Backend(Protocol):
     ``*@domain``) tells what may be sent from besides the account's own address.
 
     A class may also have ``notes(settings, email) -> str | None``: what does not work of the parts that an account can
-    do without (sending), in words for the person who sets it up; and ``preload()`` (workers/preload.py).
+    do without (sending), in words for the person who sets it up, asked of the object that has validated, when the
+    worker runs already; and ``preload()`` (workers/preload.py).
     """
 
     type: ClassVar[str]

@@ -98,7 +98,8 @@ class Database:
         self.on_damage: Callable[[Database], None] | None = None
         self._synchronous, self._cache_kb = synchronous, PAGE_CACHE_KB
         self._alone = False
-        self._busy = self._copied = False
+        self._busy = False
+        self._copies = 0
         try:
             self._use(self._connect())
         except apsw.Error as error:
@@ -217,13 +218,13 @@ class Database:
         """Give back the memory of pages and prepared statements (half a megabyte): only a new connection has none.
 
         The old one stays where the file cannot be opened now or is another one, where it alone holds the log's index,
-        and while a copy reads through it.
+        and while it is copied from.
         """
-        if self._busy or self._copied:
+        if self._busy:
             return
         old = self._connection
         try:
-            if not self._alone and os.stat(self.path).st_ino == self._inode:
+            if not self._alone and not self._copies and os.stat(self.path).st_ino == self._inode:
                 self._use(self._connect(apsw.SQLITE_OPEN_READWRITE))
                 old.close(True)
                 return
@@ -238,9 +239,9 @@ class Database:
     def copy(self, target: Path, pause: Callable[[], None] = lambda: None) -> None:
         """Copy the file as it is now to ``target``, durably; ``pause`` is called between pieces and may yield.
 
-        One copy at a time. Raises StorageError; then there is no ``target``.
+        Raises StorageError; then there is no ``target``.
         """
-        self._copied = True
+        self._copies += 1
         try:
             copy = apsw.Connection(str(target))
             try:
@@ -256,7 +257,7 @@ class Database:
                 self._fail(error)
             raise
         finally:
-            self._copied = False
+            self._copies -= 1
 
     def close(self) -> None:
         """Close for good; closing twice is harmless. What cannot be moved out of the log now stays there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +17,11 @@ from test_providers import patch, sync
 from jmapplug.testing import dovecot as dovecot_server
 from jmapplug.testing import smtp_server
 from jmapplug.testing.dovecot import Dovecot
-from jmapplug.testing.ports import wait_until
+from jmapplug.testing.ports import free_ports, running, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy
 from jmapplug.testing.token_server import CLIENT_SECRET, TokenServer
 
+VACATION = "urn:ietf:params:jmap:vacationresponse"
 EXPIRED = "* BYE Session invalidated - AccessTokenExpired"
 
 
@@ -206,6 +209,46 @@ def test_a_refresh_token_that_ended_is_told_with_what_to_do_and_not_tried_again_
     scene.proxy.settled(scene.account)
     assert scene.proxy.status(scene.account)["error"] is None
     scene.agree()
+
+
+def test_a_vacation_response_is_set_and_read_back_with_the_token(
+    scene: Scene, provider: TokenServer, server: Dovecot
+) -> None:
+    """Nobody names the ManageSieve server: it is found on the IMAP host, with the token that IMAP was tried with."""
+    if not server.sieve_port:
+        pytest.skip("Pigeonhole is not installed")
+    scene.begin(sievePort=server.sieve_port)
+    assert len(provider.asked) == 2, "once when it was made, once by the worker"
+    using = (*USING, VACATION)
+
+    def call(name: str, **args: Any) -> Any:
+        ((kind, answer, _),) = scene.jmap.request((name, args), using=using)
+        assert kind == name, answer
+        return answer
+
+    values = {"isEnabled": True, "subject": "Away", "textBody": "Back in May."}
+    assert call("VacationResponse/set", update={"singleton": values})["updated"] == {"singleton": None}
+    asked = len(provider.asked)
+    # A new worker gets one token for both, with the refresh token that the one before has left.
+    provider.expire()
+    pid = scene.proxy.worker_pid(scene.account)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not running(pid), "the worker ends")
+    (found,) = call("VacationResponse/get", ids=["singleton"])["list"]
+    assert {name: found[name] for name in values} == values
+    assert sync(scene).status == 200
+    assert len(provider.asked) == asked + 1 == len({one["refresh_token"] for one in provider.asked})
+    no_secret(scene, provider)
+
+
+def test_sending_that_does_not_work_is_told_when_the_account_is_made(scene: Scene, provider: TokenServer) -> None:
+    scene.begin()
+    (port,) = free_ports(1)
+    answer = patch(
+        scene, smtpHost="127.0.0.1", smtpPort=port, smtpSSL=0, oauthRefreshToken=provider.consent(scene.user)
+    )
+    assert answer.status == 200 and answer.json["warning"].startswith("sending does not work: ")
+    no_secret(scene, provider)
 
 
 def test_sending_logs_in_with_the_token_too(

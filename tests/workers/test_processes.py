@@ -605,6 +605,8 @@ def test_a_worker_keeps_to_itself_little_memory_and_none_of_the_fronts_packages(
     maps = Path(f"/proc/{pid}/maps").read_text()
     assert "apsw" in maps
     assert not [name for name in ("sqlalchemy", "markupsafe", "_sqlite3") if name in maps]
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert b"MALLOC_ARENA_MAX=1" in environ, "threads leave no memory of their own behind"
 
 
 def test_a_management_process_that_lingers_on_its_port_does_not_delay_a_new_supervisor(house, kill):

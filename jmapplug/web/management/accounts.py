@@ -101,20 +101,21 @@ def create_account() -> Response:
     pool = body.get("pool")
     if pool is not None and not isinstance(pool, str):
         raise Invalid("pool: an accountid is needed")
-    settings, warning = _tried(backend, settings, email, body)
+    trial = backend()
+    settings, warning = _tried(trial, settings, email, body)
     registry("create", accountid=account_id, email=email, type=kind, settings=msgspec.to_builtins(settings), pool=pool)
-    warning = _set_up(account_id, warning) or _noted(backend, settings, email)
+    warning = _set_up(account_id, warning) or _noted(trial, settings, email)
     answer = {"accountid": account_id, "type": kind}
     return json_answer(answer | ({"warning": warning} if warning else {}), 201)
 
 
-def _tried(backend: type[Backend], settings: Any, email: str, given: dict[str, Any]) -> tuple[Any, str | None]:
+def _tried(backend: Backend, settings: Any, email: str, given: dict[str, Any]) -> tuple[Any, str | None]:
     """The settings completed and tried on the network, and a warning where the upstream was away or refused.
 
     A field that the caller gave and that cannot be right is his error: SetupError goes through.
     """
     try:
-        return backend().validate(settings, email), None
+        return backend.validate(settings, email), None
     except UpstreamError as error:
         return settings, f"setup failed: {error}"
     except SetupError as error:
@@ -135,10 +136,10 @@ def _set_up(account_id: str, warning: str | None) -> str | None:
     return warning or told.get("warning")
 
 
-def _noted(backend: type[Backend], settings: Any, email: str) -> str | None:
+def _noted(backend: Backend, settings: Any, email: str) -> str | None:
     """What an account can do without and does not work, in words."""
     notes = getattr(backend, "notes", None)
-    return notes(backend(), settings, email) if notes is not None else None
+    return notes(settings, email) if notes is not None else None
 
 
 @routes.patch("/api/accounts/<path:account_id>")
@@ -155,10 +156,11 @@ def change_account(account_id: str) -> Response:
     email = _checked_email(body.get("email", current["email"]))
     changes = {name: value for name, value in body.items() if name not in _SHARED}
     settings = _settings(backend, {**current["settings"], **changes})
-    settings, warning = _tried(backend, settings, email, body)
+    trial = backend()
+    settings, warning = _tried(trial, settings, email, body)
     news = msgspec.to_builtins(settings)
     registry("update", accountid=account_id, email=email, settings=news, was=current["settings"])
-    warning = _set_up(account_id, warning) or _noted(backend, settings, email)
+    warning = _set_up(account_id, warning) or _noted(trial, settings, email)
     answer = registry("get", accountid=account_id)
     return json_answer(answer | ({"warning": warning} if warning else {}))
 

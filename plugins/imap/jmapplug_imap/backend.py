@@ -36,8 +36,8 @@ class ImapSession:
         self._mail = ImapSource(settings, email, tokens=tokens)
         self._submission = SmtpSource(settings, email, tokens=tokens) if settings.smtpHost else None
         self._sieve: sieve.Sieve | None = None
-        if settings.sieveHost and settings.sieve_possible:
-            self._sieve = sieve.Sieve(lambda: self._connect_sieve(settings, email))
+        if settings.sieveHost and settings.sievePort:
+            self._sieve = sieve.Sieve(lambda: self._connect_sieve(settings, email, tokens))
 
     @property
     def known(self) -> bool:
@@ -53,12 +53,12 @@ class ImapSession:
         """See backends.Session."""
         self._mail.hold(error, seconds)
 
-    def _connect_sieve(self, settings: ImapSettings, email: str) -> ManageSieve:
+    def _connect_sieve(self, settings: ImapSettings, email: str, tokens: Tokens | None) -> ManageSieve:
         # The same credentials: refused there, they are not tried here, too.
         held = self.held
         if isinstance(held, AuthenticationError):
             raise held
-        return sieve.connect_sieve(settings, email)
+        return sieve.connect_sieve(settings, email, tokens=tokens)
 
     @property
     def mail(self) -> MailSource | None:
@@ -92,6 +92,10 @@ class ImapBackend:
     secrets: ClassVar[frozenset[str]] = SECRETS
     public: ClassVar[tuple[str, ...]] = PUBLIC
 
+    def __init__(self) -> None:
+        self._found: list[str] = []
+        """What :meth:`validate` has to say besides."""
+
     def validate(self, settings: ImapSettings, email: str) -> ImapSettings:
         """Fill in user name and server (SRV records where ``imapHost`` is missing), then log in once.
 
@@ -109,17 +113,20 @@ class ImapBackend:
             )
         _check_credentials(complete)
         tokens = tokens_of(complete)
+        if tokens is None:
+            return self._tried(complete, email)
         try:
-            complete = self._tried(complete, email, tokens)
+            complete = self._tried_with(tokens, complete, email)
         except (SetupError, UpstreamError):
             # A refresh token that was good once is used up: the new one must be stored. The worker tells what is wrong.
-            if tokens is None or tokens.refresh_token == complete.oauthRefreshToken:
+            if tokens.refresh_token == complete.oauthRefreshToken:
                 raise
-        return complete if tokens is None else msgspec.structs.replace(complete, oauthRefreshToken=tokens.refresh_token)
+        return msgspec.structs.replace(complete, oauthRefreshToken=tokens.refresh_token)
 
     def notes(self, settings: ImapSettings, email: str) -> str | None:
-        """See Backend.notes: whether sending works. Not tried with OAuth: by now the refresh token is the worker's."""
-        return trouble(settings, email) if settings.smtpHost and not settings.smtp_oauth else None
+        """See Backend.notes: whether sending works. With OAuth it has been tried: the token is the worker's by now."""
+        sending = trouble(settings, email) if settings.smtpHost and not settings.smtp_oauth else None
+        return "; ".join([*self._found, *([sending] if sending else [])]) or None
 
     def check_password(self, settings: ImapSettings, email: str, password: str) -> bool:
         """See Backend.check_password. Raises UpstreamError when the server cannot be asked."""
@@ -141,24 +148,41 @@ class ImapBackend:
         """See Backend.open."""
         return ImapSession(settings, email)
 
-    def _tried(self, settings: ImapSettings, email: str, tokens: Tokens | None) -> ImapSettings:
+    def _tried(self, settings: ImapSettings, email: str) -> ImapSettings:
         """Log in at the IMAP server, and meanwhile look for a ManageSieve server where none is named."""
-        if not settings.sieve_possible:
-            self._try(settings, email, tokens)
-            return settings
-        if settings.sieveHost:
-            self._try(settings, email, tokens)
-            sieve.check_named(settings, email)
+        if not settings.sievePort or settings.sieveHost:
+            self._try(settings, email)
+            if settings.sievePort:
+                sieve.check_named(settings, email)
             return settings
         probing = gevent.spawn(sieve.probe, settings, email)
         try:
-            self._try(settings, email, tokens)
+            self._try(settings, email)
             probing.join(PROBE_PATIENCE)
             return probing.value or settings
         finally:
             probing.kill(block=False)
 
-    def _try(self, settings: ImapSettings, email: str, tokens: Tokens | None) -> None:
+    def _tried_with(self, tokens: Tokens, settings: ImapSettings, email: str) -> ImapSettings:
+        """The same with OAuth, and sending. One after the other, and nothing is given up half way: it may be waiting
+
+        for the provider, whose answer holds the only refresh token that is good.
+        """
+        self._try(settings, email, tokens)
+        if settings.smtpHost and settings.smtp_oauth and (words := trouble(settings, email, tokens)):
+            self._found.append(words)
+        if not settings.sievePort:
+            return settings
+        if not settings.sieveHost:
+            return sieve.probe(settings, email, tokens)
+        try:
+            sieve.check_named(settings, email, tokens)
+        except (SetupError, UpstreamError) as error:
+            self._found.append(f"setup failed: {error}")
+            raise
+        return settings
+
+    def _try(self, settings: ImapSettings, email: str, tokens: Tokens | None = None) -> None:
         try:
             connect(settings, email, tokens=tokens, timeouts=TRY_TIMEOUTS).close()
         except AuthenticationError as error:
@@ -181,5 +205,3 @@ def _check_credentials(settings: ImapSettings) -> None:
     for name in ("oauthTokenUrl", "oauthClientId"):
         if not getattr(settings, name):
             raise SetupError(name, f"{name} is needed with oauthRefreshToken")
-    if settings.sieveHost and settings.sievePort and not settings.password:
-        raise SetupError("sieveHost", "a ManageSieve server takes passwords only, and this account has none")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from jmapplug_imap.protocol.auth import Credentials
+from jmapplug_imap.protocol.auth import Credentials, Mechanism, check_sendable, mechanism_for
 from jmapplug_imap.protocol.errors import AuthenticationError, CommandNo, ConnectionBroken, ProtocolError
+from jmapplug_imap.protocol.refusals import advice
 from jmapplug_imap.protocol.transport import Transport, connect
 from jmapplug_imap.settings import STARTTLS, TLS
 
@@ -39,6 +40,7 @@ _TOKEN = re.compile(
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _TRUTH = {b"OK", b"NO", b"BYE"}
+_NOT_THE_CREDENTIALS = frozenset({"trylater", "encrypt-needed", "auth-too-weak", "transition-needed"})
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -184,21 +186,46 @@ class ManageSieve:
         # RFC 5804 §2.2: the server sends its capabilities again by itself.
         self._learn(self._checked(self._answer(self._timeouts.connect)))
 
+    @property
+    def mechanisms(self) -> frozenset[str]:
+        """Names of SASL, in upper case."""
+        return frozenset(self.capabilities.get("SASL", "").upper().split())
+
     def login(self, credentials: Credentials) -> None:
-        """AUTHENTICATE PLAIN with the initial response (RFC 5804 §2.1). Raises AuthenticationError, CommandNo."""
-        secret = credentials.password or ""
-        if "PLAIN" not in self.capabilities.get("SASL", "").upper().split():
-            raise CommandNo("the ManageSieve server does not offer PLAIN", code="encrypt-needed", temporary=False)
-        if "\0" in credentials.username + secret:
-            raise AuthenticationError("a user name or password that no login can carry")
-        response = base64.b64encode(f"\0{credentials.username}\0{secret}".encode())
-        try:
-            self.command(b"AUTHENTICATE", b'"PLAIN"', string(response))
-        except CommandNo as error:
-            if error.code in ("trylater", "encrypt-needed", "auth-too-weak", "transition-needed"):
-                raise CommandNo("the ManageSieve server refuses to log in now", code=error.code) from None
-            raise AuthenticationError("the ManageSieve server refuses the login") from None
+        """AUTHENTICATE (RFC 5804 §2.1). Raises AuthenticationError, CommandNo, ConnectionBroken.
+
+        Nothing of what the server says is repeated: it may be what it was told.
+        """
+        mechanism = mechanism_for(credentials, self.mechanisms)
+        if mechanism is None:
+            raise CommandNo("the ManageSieve server offers no way to log in that we can use", temporary=False)
+        check_sendable(credentials)
+        answer = self._authenticate(mechanism, credentials)
+        if answer.status == "BYE":
+            raise ConnectionBroken("the ManageSieve server ends the connection instead of logging in")
+        if answer.status == "NO":
+            if answer.code in _NOT_THE_CREDENTIALS:
+                raise CommandNo("the ManageSieve server refuses to log in now", code=answer.code)
+            words = advice("", mechanism.oauth)
+            raise AuthenticationError("the ManageSieve server refuses the login" + (f". {words}" if words else ""))
         self._learn(self.command(b"CAPABILITY"))
+
+    def _authenticate(self, mechanism: Mechanism, credentials: Credentials) -> Answer:
+        """The exchange; a challenge past its steps (the error of OAuth, RFC 7628 §3.2.2) is answered once."""
+        steps = [base64.b64encode(step.encode()) for step in mechanism.steps(credentials.username, credentials.secret)]
+        parts = [b"AUTHENTICATE", string(mechanism.name)]
+        if mechanism.first:
+            parts.append(string(steps.pop(0)))
+        deadline = time.monotonic() + self._timeouts.command
+        said = b" ".join(parts)
+        for answer in (*steps, mechanism.failed, None):
+            self._transport.send(said + b"\r\n", self._timeouts.command)
+            line, _ = self._line(deadline)
+            if (end := closing(line)) is not None:
+                return Answer(*end, [])
+            if answer is not None:
+                said = string(answer)
+        raise ProtocolError("the ManageSieve server does not come to an end of the login")
 
     # --- octets
 
@@ -255,9 +282,17 @@ class ManageSieve:
 
 
 def open_connection(
-    host: str, port: int, security: int, ca_file: str | Path | None, credentials: Credentials, timeouts: Timeouts
+    host: str,
+    port: int,
+    security: int,
+    ca_file: str | Path | None,
+    credentials: Callable[[ManageSieve], Credentials],
+    timeouts: Timeouts,
 ) -> ManageSieve:
-    """Connect and log in. Raises AuthenticationError, UpstreamError (not temporary: TLS trust, no STARTTLS)."""
+    """Connect and log in. ``credentials`` is asked when the server has told what it offers.
+
+    Raises AuthenticationError, UpstreamError (not temporary: TLS trust, no STARTTLS).
+    """
     transport = connect(host, port, timeouts.connect)
     connection = ManageSieve(transport, timeouts)
     try:
@@ -266,7 +301,7 @@ def open_connection(
         connection.greet()
         if security == STARTTLS:
             connection.start_tls(host, ca_file)
-        connection.login(credentials)
+        connection.login(credentials(connection))
     except BaseException:
         transport.close()
         raise

@@ -44,7 +44,7 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     ``sendAs``: addresses, or ``*@domain``, that may be sent from besides the account's own.
 
     With ``oauthRefreshToken`` the account logs in with OAuth, at ``oauthTokenUrl`` as ``oauthClientId``, and needs no
-    password; SMTP does so too unless it has ``smtpPassword``. ManageSieve takes passwords only.
+    password; SMTP does so too unless it has ``smtpPassword``, and ManageSieve where its server offers that.
     """
 
     username: _Login | None = None
@@ -89,11 +89,6 @@ class ImapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     def sieve_security(self) -> int:
         """``sieveSSL`` in the same way."""
         return PLAIN if self.sieveSSL == 1 else self.sieveSSL
-
-    @property
-    def sieve_possible(self) -> bool:
-        """Whether there is something to log in with at a ManageSieve server."""
-        return bool(self.sievePort and (self.password or not self.oauthRefreshToken))
 
     @property
     def smtp_oauth(self) -> bool:

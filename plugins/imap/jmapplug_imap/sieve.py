@@ -16,7 +16,8 @@ from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
 from jmapplug_imap.backoff import Backoff
 from jmapplug_imap.connecting import ca_file
 from jmapplug_imap.managesieve import Answer, Line, ManageSieve, Timeouts, literal, open_connection, string
-from jmapplug_imap.protocol.auth import Credentials
+from jmapplug_imap.oauth import Tokens
+from jmapplug_imap.protocol.auth import OAUTH, Credentials
 from jmapplug_imap.protocol.errors import CommandNo, ProtocolError
 from jmapplug_imap.settings import PLAIN, ImapSettings
 
@@ -35,11 +36,32 @@ AT_ONCE = 16
 SPARE = "jmapplug-check-"
 
 
-def connect_sieve(settings: ImapSettings, email: str, timeouts: Timeouts | None = None) -> ManageSieve:
-    """A connection that is logged in. Raises AuthenticationError, UpstreamError."""
+def connect_sieve(
+    settings: ImapSettings, email: str, timeouts: Timeouts | None = None, tokens: Tokens | None = None
+) -> ManageSieve:
+    """A connection that is logged in, with a token of ``tokens`` where the server takes one, else with the password.
+
+    Raises AuthenticationError, UpstreamError.
+    """
+    username = settings.username or email
+    if tokens is None:
+        return _opened(settings, lambda connection: Credentials(username, settings.password or ""), timeouts)
+
+    def with_token(connection: ManageSieve, token: Callable[[], str]) -> Credentials:
+        if connection.mechanisms & OAUTH:
+            return Credentials(username, token=token())
+        if not settings.password:
+            raise CommandNo("the ManageSieve server offers no OAuth, and the account has no password", temporary=False)
+        return Credentials(username, settings.password)
+
+    return tokens.logged_in(lambda token: _opened(settings, lambda connection: with_token(connection, token), timeouts))
+
+
+def _opened(
+    settings: ImapSettings, credentials: Callable[[ManageSieve], Credentials], timeouts: Timeouts | None
+) -> ManageSieve:
     if not settings.sieveHost or not settings.sievePort:
         raise UpstreamError("the account has no ManageSieve server", temporary=False)
-    credentials = Credentials(settings.username or email, settings.password or "")
     with ca_file(settings.imapCA) as path:
         return open_connection(
             settings.sieveHost, settings.sievePort, settings.sieve_security, path, credentials, timeouts or Timeouts()
@@ -267,7 +289,7 @@ def _rename_by_copy(connection: ManageSieve, old: str, new: str) -> None:
 # --- when an account is made
 
 
-def probe(settings: ImapSettings, email: str) -> ImapSettings:
+def probe(settings: ImapSettings, email: str, tokens: Tokens | None = None) -> ImapSettings:
     """``settings`` with the ManageSieve server on the IMAP host, where there is one that takes the login; else as they
 
     are. Where ``sieveSSL`` asks for TLS, only an account whose IMAP is in clear gets ManageSieve in clear instead.
@@ -277,19 +299,20 @@ def probe(settings: ImapSettings, email: str) -> ImapSettings:
         tried.append(msgspec.structs.replace(tried[0], sieveSSL=PLAIN))
     for each in tried:
         try:
-            connect_sieve(each, email, PROBE).close()
+            connect_sieve(each, email, PROBE, tokens).close()
             return each
+        except AuthenticationError:
+            # What is refused is not sent once more, in clear.
+            break
         except UpstreamError:
             continue
     return settings
 
 
-def check_named(settings: ImapSettings, email: str) -> None:
+def check_named(settings: ImapSettings, email: str, tokens: Tokens | None = None) -> None:
     """Log in at a server that somebody named. Raises SetupError("sieveHost"), UpstreamError where it is away."""
     try:
-        connect_sieve(settings, email, TRIAL).close()
-    except AuthenticationError as error:
-        raise SetupError("sieveHost", "the ManageSieve server refuses this login") from error
+        connect_sieve(settings, email, TRIAL, tokens).close()
     except UpstreamError as error:
         if error.temporary:
             raise

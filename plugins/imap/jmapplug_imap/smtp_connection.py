@@ -16,7 +16,7 @@ from jmapplug.backends import Answered, Delivery, EnvelopeAddress, SubmissionFea
 from jmapplug.errors import AuthenticationError, UpstreamError
 from jmapplug_imap import smtp_commands as commands
 from jmapplug_imap.protocol import transport
-from jmapplug_imap.protocol.auth import MECHANISMS, Credentials, Mechanism, without_secrets
+from jmapplug_imap.protocol.auth import Credentials, Mechanism, mechanism_for, without_secrets
 from jmapplug_imap.protocol.errors import ConnectionBroken, ProtocolError
 from jmapplug_imap.protocol.refusals import advice
 from jmapplug_imap.settings import STARTTLS, TLS
@@ -90,8 +90,7 @@ class SmtpConnection:
         offered = {each.upper() for each in self.features.extensions.get("AUTH", ())}
         if not offered or not credentials.secret:
             return
-        oauth = credentials.token is not None
-        mechanism = next((each for each in MECHANISMS if each.oauth is oauth and each.name in offered), None)
+        mechanism = mechanism_for(credentials, offered)
         if mechanism is None:
             raise UpstreamError(f"{self._host} offers no way to log in that we can use", temporary=False)
         reply = self._authenticate(mechanism, credentials)
@@ -101,7 +100,7 @@ class SmtpConnection:
             return
         text = without_secrets(reply.text, credentials)
         if reply.code in _REFUSED:
-            words = advice(text, oauth)
+            words = advice(text, mechanism.oauth)
             raise AuthenticationError(f"the SMTP server refuses the login: {text}" + (f". {words}" if words else ""))
         raise UpstreamError(f"logging in at the SMTP server failed: {text}", temporary=reply.temporary)
 

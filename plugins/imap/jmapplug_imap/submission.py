@@ -89,10 +89,10 @@ class SmtpSource:
         return connection
 
 
-def trouble(settings: ImapSettings, email: str) -> str | None:
+def trouble(settings: ImapSettings, email: str, tokens: Tokens | None = None) -> str | None:
     """Connect and log in once; what is wrong, in words for the person who sets the account up."""
     try:
-        SmtpSource(settings, email, TRY_TIMEOUTS).features()
+        SmtpSource(settings, email, TRY_TIMEOUTS, tokens).features()
     except UpstreamError as error:
         return f"sending does not work: {error}"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from jmapplug_imap import managesieve, sieve
 from jmapplug_imap.backend import ImapBackend
 from jmapplug_imap.managesieve import Timeouts, Token, closing, parse_line, string
+from jmapplug_imap.oauth import Tokens
 from jmapplug_imap.protocol import transport
 from jmapplug_imap.protocol.errors import AuthenticationError, ConnectionBroken, ProtocolError
 from jmapplug_imap.settings import ImapSettings
@@ -21,6 +23,7 @@ from jmapplug_imap.sieve import Sieve, connect_sieve
 
 from jmapplug.errors import SetupError, UpstreamError
 from jmapplug.testing.ports import free_ports
+from jmapplug.testing.token_server import CLIENT_SECRET, TokenServer
 
 QUICK = Timeouts(connect=2, command=2)
 
@@ -241,6 +244,186 @@ def test_many_at_once_share_one_connection(play: Any) -> None:
     source.close()
 
 
+# --- OAuth
+
+ERROR = base64.b64encode(b'{"status":"invalid_token"}')
+
+
+@pytest.fixture
+def provider() -> Iterator[TokenServer]:
+    provider = TokenServer()
+    provider.rotates = True
+    yield provider
+    provider.stop()
+
+
+class Guarded:
+    """Takes the provider's access tokens and the password ``pw``; with a challenge first, where ``challenges``. Each
+
+    refusal repeats what it was sent. ``said``: what came, decoded.
+    """
+
+    def __init__(self, provider: TokenServer, challenges: int = 1, end: bytes = b"NO") -> None:
+        self.said: list[bytes] = []
+        self.answers: list[bytes] = []
+        self._provider, self._challenges, self._end = provider, challenges, end
+        self._left = 0
+
+    def __call__(self, command: bytes) -> bytes | None:
+        if not command.startswith((b"AUTHENTICATE", b'"')):
+            return b"OK\r\n"
+        if command.startswith(b'"'):
+            self.answers.append(command.strip())
+        else:
+            self.said.append(base64.b64decode(command.split()[-1]))
+            self._left = self._challenges
+            if b"auth=Bearer" not in self.said[-1]:
+                return b"OK\r\n" if self.said[-1] == b"\0u@example.org\0pw" else b"NO\r\n"
+            if self.said[-1].partition(b"Bearer ")[2].strip(b"\x01").decode() in self._provider._access:
+                return b'OK (SASL "") "Logged in."\r\n'
+        self._left -= 1
+        if self._left >= 0:
+            return b'"%b"\r\n' % ERROR
+        return self._end + b' "' + self.said[-1].replace(b"\x01", b" ") + b" " + CLIENT_SECRET.encode() + b'"\r\n'
+
+
+def greeting(*mechanisms: str) -> bytes:
+    return HELLO.replace(b'"SASL" "PLAIN"', f'"SASL" "{" ".join(mechanisms)}"'.encode())
+
+
+def log_in(server: Played, provider: TokenServer, tokens: Tokens | None = None, **more: Any) -> None:
+    given = server.settings(**{"password": None, **more})
+    tokens = tokens or Tokens(ImapSettings(**provider.settings("u@example.org")))
+    connect_sieve(given, "u@example.org", QUICK, tokens).close()
+
+
+def no_secret(provider: TokenServer, text: str) -> None:
+    for secret in (*provider.issued, CLIENT_SECRET):
+        assert secret not in text and secret[:20] not in text
+        assert base64.b64encode(secret.encode()).decode()[:20] not in text
+
+
+@pytest.mark.parametrize(
+    ("offered", "response"),
+    [
+        (("PLAIN", "XOAUTH2", "OAUTHBEARER"), b"n,a=u@example.org,\x01auth=Bearer %b\x01\x01"),
+        (("LOGIN", "xoauth2"), b"user=u@example.org\x01auth=Bearer %b\x01\x01"),
+    ],
+)
+def test_a_token_goes_by_the_mechanism_that_is_offered_and_before_the_password(
+    play: Any, provider: TokenServer, offered: tuple[str, ...], response: bytes
+) -> None:
+    guarded = Guarded(provider)
+    server = play(guarded, greeting(*offered))
+    log_in(server, provider, password="pw")
+    assert guarded.said == [response % next(iter(provider._access)).encode()] and guarded.answers == []
+    assert server.sent == [b"AUTHENTICATE", b"CAPABILITY"]
+
+
+@pytest.mark.parametrize(("mechanism", "acknowledged"), [("OAUTHBEARER", b'"AQ=="'), ("XOAUTH2", b'""')])
+@pytest.mark.parametrize("challenges", [0, 1])
+def test_the_error_of_a_refused_token_is_acknowledged_once_and_nothing_is_tried_again(
+    play: Any, provider: TokenServer, mechanism: str, acknowledged: bytes, challenges: int
+) -> None:
+    """RFC 7628 §3.2.2, §3.2.3. The token has just been got: another one would be as bad, and no password follows."""
+    guarded = Guarded(provider, challenges)
+    server = play(guarded, greeting("PLAIN", mechanism))
+    tokens = Tokens(ImapSettings(**provider.settings("u@example.org")))
+    provider._access = _Forgetful()
+    with pytest.raises(AuthenticationError, match="check the user name") as caught:
+        log_in(server, provider, tokens, password="pw")
+    assert (len(guarded.said), guarded.answers) == (1, [acknowledged] * challenges)
+    assert (server.connections, len(provider.asked)) == (1, 1)
+    no_secret(provider, str(caught.value))
+
+
+class _Forgetful(dict[str, str]):
+    """Tokens that are given out and never good."""
+
+    def __contains__(self, token: object) -> bool:
+        return False
+
+
+def test_a_token_that_has_expired_is_renewed_once_and_tried_once_more(play: Any, provider: TokenServer) -> None:
+    guarded = Guarded(provider)
+    server = play(guarded, greeting("OAUTHBEARER"))
+    tokens = Tokens(ImapSettings(**provider.settings("u@example.org")))
+    log_in(server, provider, tokens)
+    log_in(server, provider, tokens)
+    assert len(provider.asked) == 1
+    provider.expire()
+    log_in(server, provider, tokens)
+    assert (len(provider.asked), len(guarded.said), len(guarded.answers)) == (2, 4, 1)
+    assert len({one["refresh_token"] for one in provider.asked}) == 2
+    provider.expire()
+    provider._access = _Forgetful()
+    with pytest.raises(AuthenticationError):
+        log_in(server, provider, tokens)
+    assert (len(provider.asked), len(guarded.said), len(guarded.answers)) == (3, 6, 3)
+
+
+def test_a_server_that_offers_no_oauth_gets_the_password_or_nothing(play: Any, provider: TokenServer) -> None:
+    guarded = Guarded(provider)
+    server = play(guarded)
+    with pytest.raises(UpstreamError, match="offers no OAuth") as caught:
+        log_in(server, provider)
+    assert not caught.value.temporary and server.sent == []
+    log_in(server, provider, password="pw")
+    with pytest.raises(AuthenticationError, match=r"refuses the login$"):
+        log_in(server, provider, password="wrong")
+    assert len(guarded.said) == 2 and provider.asked == [], "the refresh token is not used up for nothing"
+
+
+@pytest.mark.parametrize(
+    ("challenges", "end", "kind", "code"),
+    [
+        (5, b"NO", ProtocolError, None),
+        (0, b"BYE", ConnectionBroken, None),
+        (1, b"BYE", ConnectionBroken, None),
+        (1, b"NO (TRYLATER)", UpstreamError, "trylater"),
+    ],
+)
+def test_whatever_else_is_said_to_a_token_is_not_repeated_and_no_reason_for_another(
+    play: Any, provider: TokenServer, challenges: int, end: bytes, kind: type[UpstreamError], code: str | None
+) -> None:
+    guarded = Guarded(provider, challenges, end)
+    server = play(guarded, greeting("OAUTHBEARER"))
+    provider._access = _Forgetful()
+    with pytest.raises(kind) as caught:
+        log_in(server, provider)
+    assert not isinstance(caught.value, AuthenticationError) and caught.value.code == code
+    assert (len(guarded.said), len(guarded.answers), len(provider.asked)) == (1, min(challenges, 1), 1)
+    no_secret(provider, str(caught.value))
+
+
+def test_a_server_without_plain_gets_a_password_step_by_step(play: Any) -> None:
+    said: list[bytes] = []
+
+    def answer(command: bytes) -> bytes:
+        said.append(command.strip())
+        return b'"VXNlcm5hbWU6"\r\n' if len(said) < 3 else b"OK\r\n"
+
+    server = play(answer, greeting("LOGIN"))
+    connect_sieve(server.settings(), "u", QUICK).close()
+    assert said == [b'AUTHENTICATE "LOGIN"', b'"dQ=="', b'"cHc="']
+
+
+def test_a_server_that_is_away_uses_up_no_token(provider: TokenServer) -> None:
+    (port,) = free_ports(1)
+    given = ImapSettings(sieveHost="127.0.0.1", sievePort=port, sieveSSL=0, **provider.settings("u"))
+    with pytest.raises(UpstreamError):
+        connect_sieve(given, "u", QUICK, Tokens(given))
+    assert provider.asked == []
+
+
+def test_a_token_that_no_log_in_can_carry_is_not_sent(play: Any, provider: TokenServer) -> None:
+    guarded = Guarded(provider)
+    provider.script.append((200, {"access_token": "a\x01b"}))
+    with pytest.raises(AuthenticationError):
+        log_in(play(guarded, greeting("OAUTHBEARER")), provider)
+    assert guarded.said == []
+
+
 # --- Pigeonhole
 
 
@@ -398,6 +581,21 @@ def test_what_is_found_is_never_less_protected_than_imap(dovecot_sieve: Any, use
     clear = settings(server, sieveHost=None, imapCA=None)
     assert sieve.probe(clear, user).sieveSSL == 0
     assert sieve.probe(msgspec.structs.replace(clear, imapSSL=3), user).sieveHost is None
+
+
+@pytest.mark.usefixtures("plain_sockets")
+def test_a_login_that_was_refused_through_tls_is_not_tried_in_clear(
+    dovecot_sieve: Any, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def counted(host: str, port: int, security: int, *more: Any) -> managesieve.ManageSieve:
+        tried.append(security)
+        return managesieve.open_connection(host, port, security, *more)
+
+    monkeypatch.setattr(sieve, "open_connection", counted)
+    given = settings(dovecot_sieve, sieveHost=None, password="wrong")
+    assert sieve.probe(given, user).sieveHost is None and tried == [3]
 
 
 def test_port_zero_means_that_there_is_none(dovecot_sieve: Any, user: str) -> None:

@@ -16,10 +16,14 @@ import gevent.socket
 import msgspec
 import pytest
 from gevent.event import Event
+from gevent.server import StreamServer
 from jmapplug_imap import oauth
 from jmapplug_imap.backend import ImapBackend, ImapSession
 from jmapplug_imap.connecting import connect
+from jmapplug_imap.managesieve import ManageSieve, open_connection
+from jmapplug_imap.managesieve import Timeouts as SieveTimeouts
 from jmapplug_imap.oauth import Tokens
+from jmapplug_imap.protocol.auth import Credentials
 from jmapplug_imap.protocol.connection import Connection
 from jmapplug_imap.settings import ImapSettings
 from jmapplug_imap.submission import SmtpSource
@@ -341,7 +345,6 @@ def test_a_refresh_token_that_is_good_once_is_not_lost_with_a_log_in_that_fails(
         ({"oauthClientSecret": "wrong"}, "oauthRefreshToken"),
         ({"oauthRefreshToken": "wrong"}, "oauthRefreshToken"),
         ({"oauthRefreshToken": ""}, "password"),
-        ({"sieveHost": "127.0.0.1"}, "sieveHost"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(
@@ -350,14 +353,6 @@ def test_what_is_missing_or_wrong_is_named(
     with pytest.raises(SetupError) as caught:
         ImapBackend().validate(settings(server, provider, user, **change), user)
     assert caught.value.field == field
-
-
-def test_an_account_without_a_password_has_no_sieve_and_one_with_both_has(
-    provider: TokenServer, server: Server, user: str
-) -> None:
-    given = settings(server, provider, user, sieveHost=server.host, sievePort=server.sieve_port or 4190)
-    assert ImapSession(given, user).sieve is None
-    assert ImapSession(msgspec.structs.replace(given, password=server.password), user).sieve is not None
 
 
 @pytest.mark.parametrize("missing", ["oauthTokenUrl", "oauthClientId"])
@@ -414,6 +409,156 @@ def test_a_password_of_smtps_own_goes_before_the_token(server: Server, provider:
     )  # fmt: skip
     SmtpSource(given, user, tokens=Tokens(given)).features()
     assert provider.asked == []
+
+
+def test_sending_is_tried_with_the_same_token_when_an_account_is_made(
+    server: Server, provider: TokenServer, user: str, relay: Any
+) -> None:
+    """Sending that does not work turns no account away; a refresh token that is replaced meanwhile is kept."""
+    provider.rotates = True
+    good = {"smtpHost": "127.0.0.1", "smtpPort": server.submission_port, "smtpSSL": 0}
+    backend = ImapBackend()
+    stored = backend.validate(settings(server, provider, user, **good), user)
+    assert backend.notes(stored, user) is None and len(provider.asked) == 1
+
+    backend = ImapBackend()
+    stored = backend.validate(settings(server, provider, user, **good, smtpUsername="not" + user), user)
+    told = backend.notes(stored, user) or ""
+    assert told.startswith("sending does not work: ") and "check the user name" in told
+    assert not [token for token in provider.issued if token in told]
+    assert len(provider.asked) == 3 and stored.oauthRefreshToken in provider._refresh
+
+    backend = ImapBackend()
+    away = settings(server, provider, user, **{**good, "smtpPort": free_ports(1)[0]})
+    assert (backend.notes(backend.validate(away, user), user) or "").startswith("sending does not work: ")
+    assert len(provider.asked) == 4 and relay.taken == []
+
+
+# --- ManageSieve
+
+
+@pytest.fixture
+def sieve_port(server: Server) -> int:
+    if not server.sieve_port:
+        pytest.skip("Pigeonhole is not installed")
+    return int(server.sieve_port)
+
+
+def with_sieve(server: Server, provider: TokenServer, user: str, port: int, **more: Any) -> ImapSettings:
+    return settings(server, provider, user, **{"sieveHost": server.host, "sievePort": port, "sieveSSL": 0, **more})
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_managesieve_takes_a_token_by_either_mechanism_and_refuses_a_wrong_one_at_once(
+    server: Server, provider: TokenServer, user: str, sieve_port: int, mechanism: str
+) -> None:
+    given = with_sieve(server, provider, user, sieve_port)
+
+    def log_in(token: str) -> ManageSieve:
+        def credentials(connection: ManageSieve) -> Credentials:
+            connection.capabilities["SASL"] = mechanism
+            return Credentials(user, token=token)
+
+        return open_connection(server.host, sieve_port, 0, None, credentials, SieveTimeouts(connect=5, command=5))
+
+    connection = log_in(oauth.refreshed(given, given.oauthRefreshToken or "").access_token)
+    assert connection.command(b"LISTSCRIPTS").lines == []
+    connection.close()
+    with pytest.raises(AuthenticationError, match="check the user name") as caught:
+        log_in("wr0ng")
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_sieve_logs_in_with_the_same_token_and_replaces_one_that_is_refused(
+    server: Server, provider: TokenServer, user: str, sieve_port: int
+) -> None:
+    """Each refresh token is good once: whoever replaces it, all go on with the new one."""
+    provider.rotates = True
+    session = ImapSession(with_sieve(server, provider, user, sieve_port), user)
+    assert session.mail is not None and session.sieve is not None
+    told = list[dict[str, str]]()
+    session.on_renewed = told.append
+    session.mail.folders()
+    session.sieve.write("mine", b"keep;")
+    assert len(provider.asked) == 1
+    for round_ in (2, 3):
+        provider.expire()
+        session._sieve._drop()  # type: ignore[union-attr]
+        assert session.sieve.scripts() == [("mine", False)]
+        session.mail._access.pool.connect().close()  # type: ignore[attr-defined]
+        assert len(provider.asked) == len(told) == round_
+    provider.revoked = True
+    provider.expire()
+    session._sieve._drop()  # type: ignore[union-attr]
+    for _ in range(2):
+        with pytest.raises(AuthenticationError, match="sign in at the provider"):
+            session.sieve.scripts()
+    assert len(provider.asked) == 4
+    session.close()
+
+
+def test_a_managesieve_server_is_found_with_the_token_that_imap_was_tried_with(
+    server: Server, provider: TokenServer, user: str, sieve_port: int
+) -> None:
+    provider.rotates = True
+    given = with_sieve(server, provider, user, sieve_port, sieveHost=None)
+    stored = ImapBackend().validate(given, user)
+    assert stored.sieveHost == server.host and len(provider.asked) == 1
+    assert stored.oauthRefreshToken in provider._refresh
+    again = ImapBackend().validate(stored, user)
+    assert len(provider.asked) == 2 and again.oauthRefreshToken in provider._refresh
+    # Port 0: there is none.
+    none = ImapBackend().validate(msgspec.structs.replace(again, sieveHost=None, sievePort=0), user)
+    assert none.sieveHost is None and ImapSession(none, user).sieve is None
+
+
+@pytest.fixture
+def passwords_only(server: Server) -> Iterator[Any]:
+    """A ManageSieve server that offers PLAIN, and what it was sent."""
+    hello = b'"IMPLEMENTATION" "X"\r\n"SIEVE" "fileinto"\r\n"SASL" "PLAIN"\r\n"VERSION" "1.0"\r\nOK\r\n'
+    sent: list[bytes] = []
+
+    def serve(client: Any, address: object) -> None:
+        client.sendall(hello)
+        with client.makefile("rb") as file:
+            for line in file:
+                if line.startswith(b"LOGOUT"):
+                    break
+                sent.append(line)
+                client.sendall(hello if line.startswith(b"CAPABILITY") else b"OK\r\n")
+
+    listener = StreamServer((server.host, 0), serve)
+    listener.start()
+    yield listener.server_port, sent
+    listener.stop()
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+def test_a_managesieve_server_without_oauth_is_none_for_an_account_without_a_password(
+    server: Server, provider: TokenServer, user: str, passwords_only: Any, rotates: bool
+) -> None:
+    provider.rotates = rotates
+    port, sent = passwords_only
+    unnamed = with_sieve(server, provider, user, port, sieveHost=None)
+    backend = ImapBackend()
+    stored = backend.validate(unnamed, user)
+    assert stored.sieveHost is None and sent == [] and len(provider.asked) == 1
+    assert backend.notes(stored, user) is None
+    both = msgspec.structs.replace(stored, password="pw")
+    both = ImapBackend().validate(both, user)
+    assert both.sieveHost == server.host and sent[0].startswith(b'AUTHENTICATE "PLAIN"')
+    # Named, it is refused; but a refresh token that has been replaced meanwhile is kept.
+    named = with_sieve(server, provider, user, port)
+    backend = ImapBackend()
+    if rotates:
+        stored = backend.validate(named, user)
+        assert stored.oauthRefreshToken in provider._refresh and "offers no OAuth" in (
+            backend.notes(stored, user) or ""
+        )
+        return
+    with pytest.raises(SetupError, match="offers no OAuth, and the account has no password") as caught:
+        backend.validate(named, user)
+    assert caught.value.field == "sieveHost"
 
 
 # --- in the middle of something

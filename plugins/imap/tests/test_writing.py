@@ -272,6 +272,35 @@ def test_a_view_of_a_folder_that_was_expunged_elsewhere_is_renewed(upstream: Ups
     assert set(source.remove(b"INBOX", validity, uids)) == set(uids) and upstream.uids(b"INBOX") == []
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_an_expunge_that_did_not_see_the_flag_before_it_is_said_once_more(upstream: Upstream, fresh: bool) -> None:
+    """Dovecot 2.3, when it begins a new index log between the two: OK, and the message is there (seen end to end)."""
+    uids = [upstream.append(b"INBOX", message(str(n))) for n in range(2)]
+    source = upstream.source()
+    validity = source.changes(b"INBOX", None, list).point.uidvalidity
+    if fresh:
+        source.changes(b"Trash", None, list)
+    upstream.through.refuse = [("UID EXPUNGE", "OK Expunge completed")]
+
+    def met(line: bytes) -> None:
+        if len(upstream.through.sent("UID EXPUNGE")) > 1:
+            upstream.through.refuse = []
+
+    upstream.through.met = met
+    assert source.remove(b"INBOX", validity, uids[:1]) == uids[:1]
+    assert upstream.uids(b"INBOX") == uids[1:] and len(upstream.through.sent("UID EXPUNGE")) == 2
+
+
+def test_a_server_that_removes_nothing_is_told(upstream: Upstream) -> None:
+    uid = upstream.append(b"INBOX", message("one"))
+    source = upstream.source()
+    validity = source.changes(b"INBOX", None, list).point.uidvalidity
+    upstream.through.refuse = [("UID EXPUNGE", "OK Expunge completed")]
+    with pytest.raises(UpstreamError, match="does not remove"):
+        source.remove(b"INBOX", validity, [uid])
+    assert len(upstream.through.sent("UID EXPUNGE")) == 2
+
+
 def test_a_special_use_is_asked_for_where_it_is_offered(upstream: Upstream) -> None:
     source = upstream.source()
     key = source.create_folder(None, "Meine Gesendeten", "sent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,6 +70,8 @@ MECHANISMS = (
     Mechanism("LOGIN", False, lambda user, password: [user, password], first=False),
 )
 
+OAUTH = frozenset(each.name for each in MECHANISMS if each.oauth)
+
 # RFC 5530: the credentials may well be right.
 NOT_THE_CREDENTIALS = frozenset({
     "unavailable", "inuse", "limit", "serverbug", "contactadmin", "privacyrequired", "cannot", "overquota", THROTTLED,
@@ -84,8 +86,7 @@ def login(converse: Converse, credentials: Credentials, capabilities: frozenset[
     reason or offers no way, ConnectionBroken.
     """
     oauth, secret = credentials.token is not None, credentials.secret
-    if _UNSENDABLE.search(credentials.username + secret):
-        raise AuthenticationError("a user name or password with a character that no login can carry")
+    check_sendable(credentials)
     offered = [each for each in MECHANISMS if _fits(each, oauth, credentials.mechanism, capabilities)]
     attempts: list[Callable[[], Result]] = [
         lambda each=each: _authenticate(converse, each, credentials.username, secret, capabilities)  # type: ignore[misc]
@@ -99,6 +100,18 @@ def login(converse: Converse, credentials: Credentials, capabilities: frozenset[
             raise AuthenticationError(f"the server takes no passwords. {words}")
         raise CommandNo("the server offers no way to log in that we can use", code="privacyrequired", temporary=False)
     return _first_that_is_understood(attempts, _hidden(credentials.username, secret), oauth)
+
+
+def check_sendable(credentials: Credentials) -> None:
+    """Raises AuthenticationError for a user name or a secret that no log-in can carry."""
+    if _UNSENDABLE.search(credentials.username + credentials.secret):
+        raise AuthenticationError("a user name or password with a character that no login can carry")
+
+
+def mechanism_for(credentials: Credentials, offered: Collection[str]) -> Mechanism | None:
+    """The first of the table that fits, for a protocol whose only way to log in is SASL. ``offered``: in upper case."""
+    oauth = credentials.token is not None
+    return next((each for each in MECHANISMS if each.oauth is oauth and each.name in offered), None)
 
 
 def _fits(mechanism: Mechanism, oauth: bool, forced: str | None, capabilities: frozenset[str]) -> bool:

@@ -54,7 +54,7 @@ _NO_PASSWORDS = (
 )
 _NOT_WITH_OAUTH = (
     "The mail server does not take the OAuth access token: check the user name, that the consent (oauthScope) covers "
-    "IMAP and SMTP, and that the provider allows them for this user"
+    "what is used of IMAP, SMTP and ManageSieve, and that the provider allows it for this user"
 )
 _ADVICE = (
     (
