@@ -147,7 +147,7 @@ def one_change(server: Dovecot, folders: int, each: int) -> Iterable[Row]:
 
 
 class Counting(Hiding):
-    """Counts octets from the server, and turns: writes of a client after the server had spoken.
+    """Counts octets received from the server, and turns: writes of a client after the server had spoken.
 
     ``besides``: those for the text index and the quota, which follow a pass.
     """
@@ -155,7 +155,7 @@ class Counting(Hiding):
     BESIDES = (b"<0.65536>", b"GETQUOTAROOT")
 
     def __init__(self, target: int, hide: Iterable[str]) -> None:
-        self.octets = self.turns = self.besides = 0
+        self.received = self.turns = self.besides = 0
         self._upwards = False
         super().__init__(target, hide)
 
@@ -164,7 +164,7 @@ class Counting(Hiding):
         self.turns += turn
         self.besides += turn and any(words in data for words in self.BESIDES)
         self._upwards = upwards
-        self.octets += 0 if upwards else len(data)
+        self.received += 0 if upwards else len(data)
         return super().seen(data, upwards)
 
 
@@ -174,10 +174,10 @@ def _after_one_change(proxy: Proxy, relay: Counting, imap: imaplib.IMAP4) -> str
     _quiet(relay)
     _awake(relay, imap)
     for number in range(10):
-        before = relay.turns, relay.besides, relay.octets, _nanoseconds(pid)
+        before = relay.turns, relay.besides, relay.received, _nanoseconds(pid)
         imap.append("INBOX", "", "", f"Subject: one more\r\nMessage-ID: <more{number}@x>\r\n\r\nhello\r\n".encode())
         time.sleep(3)
-        after = relay.turns, relay.besides, relay.octets, _nanoseconds(pid)
+        after = relay.turns, relay.besides, relay.received, _nanoseconds(pid)
         for values, new, old in zip((turns, besides, octets, cpu), after, before, strict=True):
             values.append(new - old)
     passes = statistics.median(all_ - more for all_, more in zip(turns, besides, strict=True))

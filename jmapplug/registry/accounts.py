@@ -131,6 +131,16 @@ def login_name(settings: dict[str, Any], email: str) -> str:
     return (given if isinstance(given, str) and given else email).lower()
 
 
+def filled(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what is not given: an account may be older than one of its backend's settings."""
+    return {name: value for name, value in settings.items() if value not in (None, "")}
+
+
+def merged(stored: dict[str, Any], was: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``given``, and of what is no other than it ``was`` that which is stored."""
+    return given | {name: stored[name] for name in stored.keys() & given.keys() if given[name] == was.get(name)}
+
+
 def seal_of(row: Row) -> str:
     """Another text after every write of the settings (secrets are sealed with a fresh nonce)."""
     return hashlib.sha256(row["settings"].encode()).hexdigest()[:16]

@@ -20,7 +20,7 @@ import msgspec
 
 from jmapplug import plugins
 from jmapplug.errors import JmapplugError, SetupError, StorageError
-from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, login_name, seal_of
+from jmapplug.registry.accounts import REPORT_FIELDS, Shelf, check_email, check_id, filled, login_name, merged, seal_of
 from jmapplug.registry.counters import Totals
 from jmapplug.registry.credentials import Vault, derive, load_key
 from jmapplug.registry.database import Database
@@ -103,24 +103,27 @@ class Registry:
             self._revoked(accountid, str(row["poolid"]))  # somebody may remember that there was no such account
             return {"created": True}
         same = (existing["email"], existing["type"]) == (email, type_)
-        if not same or _filled(self._shelf.settings(existing)) != _filled(given):
+        if not same or filled(self._shelf.settings(existing)) != filled(given):
             raise Conflict("the account exists with other settings")
         return {"created": False}
 
     def update(self, header: Header) -> Header:
-        """``{accountid, email?, settings?}`` (all of them) → ``{}``; the worker begins anew. Raises NotFound."""
-        row = self._row(header)
-        accountid = row["accountid"]
-        email = check_email(header["email"]) if header.get("email") is not None else row["email"]
-        given = header["settings"] if header.get("settings") is not None else self._shelf.settings(row)
-        values = {
-            "email": email,
-            "login": login_name(given, email),
-            "settings": self._shelf.sealed(accountid, row["type"], given),
-        }
-        self._change(accountid, values)
-        self._revoked(accountid, row["poolid"])
-        self._restart_worker(accountid)
+        """``{accountid, email?, settings?, was?}`` (all settings) → ``{}``; the worker begins anew. Raises NotFound.
+
+        ``was``: what ``settings`` were made of. What is the same in both stays as it is stored by now: an upstream may
+        have replaced it meanwhile.
+        """
+        given, was = header.get("settings"), header.get("was")
+        email = check_email(header["email"]) if header.get("email") is not None else None
+
+        def change(row: Row) -> Header:
+            if given is None:
+                return self._shelf.settings(row)
+            return given if was is None else merged(self._shelf.settings(row), was, given)
+
+        row = self._rewritten(header, change, email)
+        self._revoked(row["accountid"], row["poolid"])
+        self._restart_worker(row["accountid"])
         return {}
 
     def delete(self, header: Header) -> Header:
@@ -157,7 +160,7 @@ class Registry:
     def open(self, header: Header) -> Header:
         """``{accountid}`` → ``{accountid, email, type, settings (decrypted), pool, seal}``. Raises NotFound.
 
-        ``seal``: as in :meth:`Standings.pool`.
+        ``seal`` is another text whenever the settings have been written.
         """
         return self._opened(self._row(header))
 
@@ -265,10 +268,7 @@ class Registry:
 
     def heal(self, header: Header) -> Header:
         """``{accountid, password}``: the upstream takes this password, the stored one it does not → ``{}``."""
-        row = self._row(header)
-        given = self._shelf.settings(row) | {"password": str(header["password"])}
-        sealed = self._shelf.sealed(row["accountid"], row["type"], given)
-        self._change(row["accountid"], {"settings": sealed})
+        row = self._rewritten(header, lambda row: self._shelf.settings(row) | {"password": str(header["password"])})
         self._revoked(row["accountid"], row["poolid"])
         # It has the old one and may be pausing, for an hour even, whether it has told of that yet or not.
         self._restart_worker(row["accountid"])
@@ -279,23 +279,19 @@ class Registry:
 
         Its worker asks, and knows them already. Raises Conflict where neither the one nor the other is stored.
         """
-        was, now = header["was"], header["now"]
+        was: Header = header["was"]
+        now: Header = header["now"]
 
-        def work(records: Records) -> Row:
-            row = records.account(str(header.get("accountid")))
-            if row is None:
-                raise NotFound("not found")
+        def change(row: Row) -> Header | None:
             given = self._shelf.settings(row)
             stored = {name: given.get(name) for name in now}
             if stored == now:
-                return row
+                return None
             if stored != was or not now.keys() <= self._shelf.secrets(row["type"]):
                 raise Conflict("the account has other settings by now")
-            sealed = self._shelf.sealed(row["accountid"], row["type"], given | now)
-            records.change_account(row["accountid"], {"settings": sealed})
-            return row | {"settings": sealed}
+            return given | now
 
-        return self._opened(self._db.run(work))
+        return self._opened(self._rewritten(header, change))
 
     # --- counters
 
@@ -317,9 +313,26 @@ class Registry:
             raise NotFound("not found")
         return row
 
-    def _change(self, accountid: str, values: Row) -> None:
-        if not self._db.run(lambda records: records.change_account(accountid, values)):
-            raise NotFound("not found")
+    def _rewritten(self, header: Header, change: Callable[[Row], Header | None], email: str | None = None) -> Row:
+        """Store the settings that ``change`` makes of an account's row, in one transaction; the row from then on.
+
+        None: they are right as they are. Raises NotFound, and what ``change`` raises.
+        """
+        accountid = str(header.get("accountid"))
+
+        def work(records: Records) -> Row:
+            row = records.account(accountid)
+            if row is None:
+                raise NotFound("not found")
+            given, address = change(row), email or row["email"]
+            if given is None:
+                return row
+            sealed = self._shelf.sealed(accountid, row["type"], given)
+            values = {"email": address, "login": login_name(given, address), "settings": sealed}
+            records.change_account(accountid, values)
+            return row | values
+
+        return self._db.run(work)
 
     def _revoked(self, what: str, pool: str) -> None:
         self.broadcast("change", {"revoked": what, "pool": pool})
@@ -337,11 +350,6 @@ class Registry:
         except StorageError as error:
             log.error("reports are not written: %s", error)
         self._db.close()
-
-
-def _filled(settings: Header) -> Header:
-    """Without what is not given: an account may be older than one of its backend's settings."""
-    return {name: value for name, value in settings.items() if value not in (None, "")}
 
 
 def _pool_of(records: Records, accountid: Any) -> str:

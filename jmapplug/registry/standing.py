@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jmapplug.errors import SettingError
-from jmapplug.registry.accounts import Shelf, seal_of
+from jmapplug.registry.accounts import Shelf
 from jmapplug.registry.database import Database
 from jmapplug.registry.store import Records, Row
 from jmapplug.workers.errors import NotFound
@@ -28,10 +28,9 @@ class Standings:
         self._db, self._shelf, self._key, self._report_of = database, shelf, key, report_of
 
     def pool(self, header: Header) -> Header:
-        """``{accountid}`` → ``{"accounts": [AccountInfo fields], "seal", "mark"}`` of its pool, itself first.
+        """``{accountid}`` → ``{"accounts": [AccountInfo fields], "mark"}`` of its pool, itself first.
 
-        ``seal`` is another text whenever the account's own settings, its password among them, have been written;
-        ``mark`` whenever the password is another one. Raises NotFound.
+        ``mark``: that of the account's own password, None where there is none to log in with. Raises NotFound.
         """
         accountid = str(header.get("accountid"))
 
@@ -44,7 +43,7 @@ class Standings:
             raise NotFound("not found")
         rows.sort(key=lambda row: row["accountid"] != accountid)
         infos = [self._shelf.info(row, self._report_of(row)) for row in rows]
-        return {"accounts": infos, "seal": seal_of(rows[0]), "mark": self._readable_mark(rows[0])}
+        return {"accounts": infos, "mark": self._readable_mark(rows[0])}
 
     def _mark(self, row: Row) -> str | None:
         """The mark of an account's stored password; None where it has none. Raises SettingError (another key)."""

@@ -96,7 +96,7 @@ class Database:
             raise ValueError("synchronous must be NORMAL or FULL")
         self.path = Path(path)
         self.on_damage: Callable[[Database], None] | None = None
-        self._synchronous = synchronous
+        self._synchronous, self._cache_kb = synchronous, PAGE_CACHE_KB
         self._alone = False
         self._busy = False
         self._copies = 0
@@ -135,7 +135,7 @@ class Database:
         for pragma in (
             "journal_mode=WAL",
             f"synchronous={self._synchronous}",
-            f"cache_size=-{PAGE_CACHE_KB}",
+            f"cache_size=-{self._cache_kb}",
             "temp_store=MEMORY",
             "foreign_keys=OFF",
             "trusted_schema=OFF",
@@ -209,7 +209,8 @@ class Database:
 
     def page_cache(self, kilobytes: int = PAGE_CACHE_KB) -> None:
         """Make SQLite's own page cache larger for a big job, or (without an argument) small again."""
-        self._connection.execute(f"PRAGMA cache_size=-{int(kilobytes)}").fetchall()
+        self._cache_kb = kilobytes
+        self._connection.execute(f"PRAGMA cache_size=-{kilobytes}").fetchall()
         if kilobytes <= PAGE_CACHE_KB:
             self._connection.execute("PRAGMA shrink_memory").fetchall()
 

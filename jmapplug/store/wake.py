@@ -7,6 +7,7 @@ the workers (mail-rules 40); so what is due survives a crash of a worker and of 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from jmapplug.errors import storage_error
@@ -26,6 +27,9 @@ def mark(account_folder: Path, name: str) -> None:
         sync_folder(folder)
         sync_folder(account_folder)
     except OSError as error:
+        # One that a power cut may take must not be found the next time.
+        with suppress(OSError):
+            target.unlink()
         raise storage_error(error) or error from error
 
 

@@ -9,18 +9,28 @@ from jmapplug.testing.relay import Relay
 
 
 class Hiding(Relay):
-    """``sent(word)``: how many lines of clients began with this command; ``said(pattern)``: whether any part fits."""
+    """``sent(word)``: how many lines of clients began with this command; ``met(pattern)``: how many parts of what they
+    said fit; ``octets``: how many that were. ``forget`` begins anew.
+    """
 
     def __init__(self, target: int, hide: Iterable[str] = ()) -> None:
         self._hide = [re.compile(rb" %s(?=[ \]\r])" % re.escape(name.encode())) for name in hide]
+        # Each connection has its own thread: what is appended is never lost, what is added to may be.
         self._said: list[bytes] = []
         super().__init__(target)
 
     def sent(self, word: str) -> int:
-        return len(re.findall(rb"(?im)^\S+ %s[ \r]" % word.encode(), b"".join(self._said)))
+        return self.met(rb"^\S+ %s[ \r]" % word.encode())
 
-    def said(self, pattern: bytes) -> bool:
-        return re.search(pattern, b"".join(self._said), re.IGNORECASE) is not None
+    def met(self, pattern: bytes) -> int:
+        return len(re.findall(pattern, b"".join(self._said), re.IGNORECASE | re.MULTILINE))
+
+    @property
+    def octets(self) -> int:
+        return sum(map(len, self._said))
+
+    def forget(self) -> None:
+        self._said.clear()
 
     def seen(self, data: bytes, upwards: bool) -> bytes:
         if upwards:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -214,12 +215,8 @@ class Proxy:
         """The pid of an account's worker."""
         wanted = str(self.folder / "data" / "accounts" / account / "cache.sqlite3")
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if any(os.readlink(link) == wanted for link in (entry / "fd").iterdir()):
-                        return int(entry.name)
-                except OSError:
-                    continue
+            if entry.name.isdigit() and wanted in _files(entry):
+                return int(entry.name)
         raise AssertionError(f"no worker of {account}")
 
     def kill(self) -> None:
@@ -233,3 +230,13 @@ class Proxy:
     def stop(self) -> None:
         stop(self.process)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _files(process: Path) -> set[str]:
+    """What a process of /proc has open; one that closes meanwhile does not hide the others."""
+    found = set()
+    with suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with suppress(OSError):
+                found.add(os.readlink(link))
+    return found

@@ -50,17 +50,20 @@ class TooManyFailures(JmapplugError):
 class Principal:
     """A login: the account logged in with, and every account of its pool (design: one person's accounts).
 
-    ``seal`` is another one whenever the account's settings, its password among them, are written; ``mark`` whenever
-    the password is another one.
+    ``mark`` is another one whenever the account's password is; ``checked``: when the check began (time.monotonic).
     """
 
     account_id: str
     login: str
     accounts: dict[str, AccountInfo]
-    seal: str = ""
     mark: str = ""
     session_state: str = ""
-    expires: float = field(default_factory=lambda: time.monotonic() + CACHE_SECONDS)
+    checked: float = field(default_factory=time.monotonic)
+
+    @property
+    def expired(self) -> bool:
+        """Whether it was checked long ago."""
+        return self.checked + CACHE_SECONDS < time.monotonic()
 
     @property
     def username(self) -> str:
@@ -93,6 +96,7 @@ class Authenticator:
         self.failures = FailureLimit()
         self.counters = Counters()
         self._cache: OrderedDict[bytes, Principal] = OrderedDict()
+        self._purged_at = 0.0
         self._salt = os.urandom(16)
         self._schemes: dict[str, Callable[[Request, str], tuple[str, str]]] = {
             "basic": self._basic,
@@ -114,18 +118,20 @@ class Authenticator:
             return None
         key = hashlib.blake2b(header.encode("utf-8", "surrogateescape"), key=self._salt, digest_size=16).digest()
         cached = self._cache.get(key)
-        if cached is not None and cached.expires > time.monotonic():
+        if cached is not None and not cached.expired:
             self.counters.hits += 1
             return cached
         self.counters.misses += 1
         principal = self._fresh(request, header)
-        self._cache[key] = principal
+        if principal.checked > self._purged_at:
+            self._cache[key] = principal
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
         return principal
 
     def purge(self, *_: Any) -> None:
-        """Forget every login: the registry said that accounts, pools or tokens changed."""
+        """Forget every login, also those under way: the registry said that accounts, pools or tokens changed."""
+        self._purged_at = time.monotonic()
         self._cache.clear()
 
     @property
@@ -139,41 +145,40 @@ class Authenticator:
             raise Unauthorized("the ticket is not valid")
         account_id, credential = found
         context.of_account(account_id)
-        principal = self.again(account_id, credential.partition("~")[0])
-        if principal.credential != credential:
-            raise Unauthorized("the password is another one")
-        return principal
+        return self.again(account_id, credential.partition("~")[0], credential)
 
-    def again(self, account_id: str, login: str, seal: str = "") -> Principal:
+    def again(self, account_id: str, login: str, credential: str) -> Principal:
         """The Principal of credentials that were checked before and are held no more, as it is now.
 
-        Raises Unauthorized where the token is revoked or expired, the account gone, or, of a login by password, the
-        seal (if given) broken: the password may be another one.
+        Raises Unauthorized where the token is revoked or expired, the account gone, or its password another one.
         """
+        begun = time.monotonic()
         if login != "password":
             known = self._call("token_list", {"accountid": account_id})["tokens"]
             if not any(token["id"] == login and not _past(token["expires"]) for token in known):
                 raise Unauthorized("the token is revoked")
-        found = self.load(account_id, login)
-        if login == "password" and seal not in ("", found.seal):
-            raise Unauthorized("the account's settings have changed")
+        found = self.load(account_id, login, begun)
+        if found.credential != credential:
+            raise Unauthorized("the password is another one")
         return found
 
-    def load(self, account_id: str, login: str) -> Principal:
+    def load(self, account_id: str, login: str, checked: float | None = None) -> Principal:
         """The Principal of an account, its pool read from the registry. Raises Unauthorized when it is gone."""
+        begun = time.monotonic() if checked is None else checked
         pool = self._call("pool", {"accountid": account_id})
         accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in pool["accounts"]}
         if account_id not in accounts:
             raise Unauthorized("the account is gone")
-        return Principal(account_id, login, accounts, str(pool.get("seal") or ""), str(pool.get("mark") or ""))
+        return Principal(account_id, login, accounts, str(pool.get("mark") or ""), checked=begun)
 
     def _fresh(self, request: Request, header: str) -> Principal:
         scheme, _, credentials = header.partition(" ")
         check = self._schemes.get(scheme.lower())
         if check is None:
             raise Unauthorized("Basic or Bearer credentials are needed")
+        begun = time.monotonic()
         account_id, login = check(request, credentials.strip())
-        return self.load(account_id, login)
+        return self.load(account_id, login, begun)
 
     def _call(self, command: str, header: dict[str, Any]) -> dict[str, Any]:
         try:

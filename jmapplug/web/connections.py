@@ -28,11 +28,6 @@ class Connection:
         """The login and the accounts that it stands for."""
         return frozenset((self.principal.login, self.principal.account_id, *self.principal.accounts))
 
-    @property
-    def expired(self) -> bool:
-        """Whether the log-in was last checked long ago."""
-        return self.principal.expires < time.monotonic()
-
     def renew(self) -> None:
         """Check the log-in; where it is good no more, end. Raises JmapplugError when nobody can tell."""
         raise NotImplementedError
@@ -50,12 +45,17 @@ class Connections:
         self.open: set[Connection] = set()
         self.stopped = False
         self._due = Event()
+        self._heard_at = 0.0
 
     def start(self) -> None:
         gevent.spawn(self._watch)
 
     def add(self, connection: Connection) -> None:
         self.open.add(connection)
+        if connection.principal.checked <= self._heard_at:
+            # The event may have been about it, and it was not there yet.
+            connection.stale = connection.due = True
+            self._due.set()
         if self.stopped:
             connection.end(GOING_AWAY, "the server stops")
 
@@ -64,6 +64,7 @@ class Connections:
 
     def heard(self, event: dict[str, Any]) -> None:
         """An event of the registry: ``{"revoked", "pool"}``, ``{"changed_account"}`` or ``{"restarted"}``."""
+        self._heard_at = time.monotonic()
         about = {event[name] for name in ("revoked", "pool", "changed_account") if name in event}
         for each in self.open:
             each.stale = True
@@ -84,7 +85,7 @@ class Connections:
             pause = EVERY
             for each in list(self.open):
                 try:
-                    if each.due or each.expired:
+                    if each.due or each.principal.expired:
                         each.renew()
                 except JmapplugError:
                     each.due, pause = True, AGAIN

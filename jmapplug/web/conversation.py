@@ -104,7 +104,7 @@ class Conversation(Connection):
 
     def _response(self, parsed: Request, ident: str | None, message: bytes) -> str:
         """RFC 8887 §4.3.3: the Response with two more members."""
-        if self.stale or self.expired:
+        if self.stale or self.principal.expired:
             self._renew()
         state = sessions.state(self.here, self.principal, self._asked)
         answer = calls.answer(self.here, self.principal, state, parsed, message)
@@ -165,7 +165,7 @@ class Conversation(Connection):
         old = self.principal
         self.stale = self.due = False
         try:
-            found = self.here.auth.again(old.account_id, old.login, old.seal)
+            found = self.here.auth.again(old.account_id, old.login, old.credential)
         except Unauthorized:
             self.end(POLICY_VIOLATION, "the credentials are not valid any more")
             raise

@@ -39,7 +39,7 @@ class Stream(Connection):
         old = self.principal
         self.stale = self.due = False
         try:
-            self.principal = self._auth.again(old.account_id, old.login, old.seal)
+            self.principal = self._auth.again(old.account_id, old.login, old.credential)
         except Unauthorized:
             self._listener.close()
         if self.principal.accounts.keys() != old.accounts.keys():

@@ -145,7 +145,10 @@ class Login:
         """One method in another account's worker. Raises MethodError: what it answers, or that nobody answers."""
         call = Invocation(name, {"accountId": account_id, **args}, "0")
         body = runs.encode_body(runs.Run(account_id, 0, (call,)), using, {})
-        _, told = self._call(account_id, "jmap", {"run": True}, body, retry=name.endswith("/get"))
+        try:
+            _, told = self._call(account_id, "jmap", {"run": True}, body, retry=name.endswith("/get"))
+        except NotFound as error:
+            raise MethodError("accountNotFound") from error
         (answer,) = runs.decode_answer(told).method_responses
         reply: Reply = msgspec.json.decode(answer.args)
         if answer.name == "error":

@@ -13,27 +13,15 @@ import pytest
 from scene import Scene, message
 
 from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.hiding import Hiding
 from jmapplug.testing.ports import HOST, wait_until
 from jmapplug.testing.proxy import Client, Proxy
-from jmapplug.testing.relay import Relay
 
 INTERVAL = 3
 WINDOW = 2.5 * INTERVAL
 """Seconds that are counted in; a service that looked at every interval would have done so twice."""
 WAKES = 8
 """A worker's in that time: its pulse (8 a minute), a step of its wait, and what this machine adds."""
-
-
-class Counting(Relay):
-    """Counts octets from clients."""
-
-    def __init__(self, target: int) -> None:
-        self.octets = 0
-        super().__init__(target)
-
-    def seen(self, data: bytes, upwards: bool) -> bytes:
-        self.octets += len(data) if upwards else 0
-        return super().seen(data, upwards)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +50,7 @@ def test_nothing_is_asked_written_or_told_while_nothing_happens(
     patient: Proxy, dovecot: Dovecot, account_name: str
 ) -> None:
     """A window is quiet, once what followed the beginning is over (a pass every ten minutes may fall into one)."""
-    relay = Counting(dovecot.port)
+    relay = Hiding(dovecot.port)
     scene = Scene(patient, dovecot, account_name, "dovecot")
     scene.append("INBOX", message("first"))
     scene.begin(imapPort=relay.port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,27 @@ def test_a_refresh_token_that_was_replaced_outlives_all_processes(
     finally:
         scene.imap.logout()
         service.stop()
+
+
+def test_a_change_of_settings_does_not_bring_back_the_token_that_was_replaced_meanwhile(
+    scene: Scene, provider: TokenServer
+) -> None:
+    scene.begin()
+    provider.rotates = False
+    stored = scene.proxy.registry("open", accountid=scene.account)["settings"]["oauthRefreshToken"]
+    newer, asked = provider.consent(scene.user), len(provider.asked)
+    provider.release.clear()
+    with ThreadPoolExecutor(1) as pool:
+        changed = pool.submit(patch, scene, oauthScope="imap")
+        try:
+            wait_until(lambda: len(provider.asked) > asked, "the settings are tried")
+            news = {"was": {"oauthRefreshToken": stored}, "now": {"oauthRefreshToken": newer}}
+            scene.proxy.registry("renew", accountid=scene.account, **news)
+        finally:
+            provider.release.set()
+        assert "warning" not in changed.result(60).json
+    now = scene.proxy.registry("open", accountid=scene.account)["settings"]
+    assert (now["oauthRefreshToken"], now["oauthScope"]) == (newer, "imap")
 
 
 def test_a_refresh_token_that_ended_is_told_with_what_to_do_and_not_tried_again_until_there_is_another(

@@ -211,6 +211,17 @@ def test_a_secret_that_the_upstream_replaced_is_the_stored_one_and_the_worker_go
     assert not [file for file in settings.datadir.iterdir() if b"r3placed" in file.read_bytes()]
 
 
+def test_an_update_keeps_what_the_upstream_has_replaced_since_it_was_asked_for(registry, add):
+    add()
+    was = registry.open({"accountid": "alice"})["settings"]
+    registry.renew({"accountid": "alice", "was": {"password": "alice-secret"}, "now": {"password": "r3placed"}})
+    registry.update({"accountid": "alice", "settings": was | {"host": "new", "more": 1}, "was": was})
+    now = was | {"password": "r3placed", "host": "new", "more": 1}
+    assert registry.open({"accountid": "alice"})["settings"] == now
+    registry.update({"accountid": "alice", "settings": was | {"password": "typed"}, "was": was})
+    assert registry.open({"accountid": "alice"})["settings"]["password"] == "typed"
+
+
 @pytest.mark.parametrize(
     ("was", "now"),
     [

@@ -56,18 +56,25 @@ class Registry:
 
     def pool(self, header: dict[str, Any]) -> dict[str, Any]:
         info = {"id": "alice", "email": "a@example.com", "type": "house", "offers": []}
-        return {"accounts": [info], "seal": "s", "mark": f"password~{self.stored}"}
+        return {"accounts": [info], "mark": f"password~{self.stored}"}
 
 
-def log_in(tmp_path: Path, registry: Registry, password: str, good: set[str], silent: set[str] | None = None) -> str:
+def front(tmp_path: Path, registry: Registry, good: set[str], silent: set[str] | None = None) -> Authenticator:
     backend = type("Backend", (Upstream,), {"good": frozenset(good), "silent": frozenset(silent or ())})
     plugins: Any = SimpleNamespace(backends={"house": backend})
     client: Any = registry
-    auth = Authenticator(settings.load({"JMAP_DATADIR": str(tmp_path)}), plugins, client, b"k")
+    return Authenticator(settings.load({"JMAP_DATADIR": str(tmp_path)}), plugins, client, b"k")
+
+
+def with_password(auth: Authenticator, password: str) -> str:
     asked = Request(EnvironBuilder(headers={"Authorization": basic("alice", password)}).get_environ())
     principal = auth.by_header(asked)
     assert principal is not None
     return principal.credential
+
+
+def log_in(tmp_path: Path, registry: Registry, password: str, good: set[str], silent: set[str] | None = None) -> str:
+    return with_password(front(tmp_path, registry, good, silent), password)
 
 
 def test_a_stored_password_that_is_refused_gives_way(tmp_path: Path) -> None:
@@ -97,3 +104,25 @@ def test_a_password_that_the_mail_server_does_not_take_lets_nobody_in(tmp_path: 
     with pytest.raises(Unauthorized):
         log_in(tmp_path, registry, password, good={"old", ""}, silent={"unknown"})
     assert registry.stored == "old"
+
+
+def test_a_log_in_during_which_log_ins_changed_is_not_remembered(tmp_path: Path) -> None:
+    """It may be the very one that has ended: what the registry says of it now counts."""
+    registry = Registry("old")
+    auth = front(tmp_path, registry, good=set())
+    told = registry.pool
+
+    def changing(header: dict[str, Any]) -> dict[str, Any]:
+        answer = told(header)
+        registry.stored = "new"
+        auth.purge()
+        return answer
+
+    registry.pool = changing  # type: ignore[method-assign]
+    assert with_password(auth, "old") == "password~old"
+    registry.pool = told  # type: ignore[method-assign]
+    with pytest.raises(Unauthorized):
+        with_password(auth, "old")
+    for _ in range(2):
+        assert with_password(auth, "new") == "password~new"
+    assert (auth.cached, auth.counters.hits) == (1, 1)

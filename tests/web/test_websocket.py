@@ -19,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, PATIENCE, wait_until
 from jmapplug.testing.proxy import USING, Client, Proxy, basic
+from tests.web.test_eventsource import Stream
 from tests.web.test_framing import frame
 
 CORE = "urn:ietf:params:jmap:core"
@@ -485,6 +486,25 @@ def test_a_socket_ends_with_the_password_and_so_does_its_ticket(service: Proxy, 
         by_token.echo("R")
         assert by_token.receive()["requestId"] == "R"
     assert refusal(service.port, None, path) == 401
+
+
+def test_a_socket_and_a_stream_outlive_a_change_of_other_settings(service: Proxy, dovecot: Dovecot) -> None:
+    """Among them an OAuth refresh token that the provider replaces, once an hour perhaps."""
+    user = dovecot.new_user()
+    client = service.add("lasting", dovecot, user)
+    service.settled("lasting")
+    token = service.registry("token_create", accountid="lasting", name="phone")
+    stream = Stream(service.port, "/eventsource?types=*&closeafter=no&ping=0", client.headers)
+    with talk(client) as ws, Talk(service.port, {"Authorization": f"Bearer {token['token']}"}) as witness:
+        settings = service.registry("open", accountid="lasting")["settings"]
+        service.registry("update", accountid="lasting", settings={**settings, "sendAs": ["ada@example.org"]})
+        service.registry("token_revoke", id=token["id"])
+        assert witness.closed() == 1008
+        ws.echo("R")
+        assert ws.receive()["requestId"] == "R"
+        deliver(dovecot, user, "still there")
+        assert stream.event() is not None
+    stream.close()
 
 
 def test_a_session_with_another_ticket_has_another_etag(service: Proxy, alice: Client) -> None:

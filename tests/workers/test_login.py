@@ -147,6 +147,9 @@ def test_methods_of_the_pools_other_accounts_are_asked_in_their_workers(house, c
         with pytest.raises(MethodError) as caught:
             login.ask("bob", name, {}, using)
         assert caught.value.type == type_
+    with pytest.raises(MethodError) as caught:
+        login.ask("nobody", "House/about", {}, [URN])
+    assert caught.value.type == "accountNotFound", "one that has gone since the login was asked for"
 
 
 def test_blobs_of_the_pools_other_accounts_are_copied(client, login, tmp_path):

@@ -19,6 +19,11 @@ _ARGS = frozenset({"accountId", "fromAccountId", "create", "onSuccessDestroyOrig
 _KEPT = ("keywords", "receivedAt")
 """What a copy has of its original unless the client gives another value."""
 _PROPERTIES = frozenset({"id", "mailboxIds", *_KEPT})
+_OF_SOURCE = {
+    "accountNotFound": "fromAccountNotFound",
+    "accountNotSupportedByMethod": "fromAccountNotSupportedByMethod",
+}
+"""What an error of the other account's Email/get is called here."""
 
 
 class _Wanted(NamedTuple):
@@ -86,8 +91,8 @@ def _originals(call: Call, wanted: _Wanted) -> dict[str, Record]:
     try:
         found = call.account.login.ask(wanted.source, "Email/get", asked, call.using)
     except MethodError as error:
-        if error.type == "accountNotSupportedByMethod":
-            raise MethodError("fromAccountNotSupportedByMethod") from error
+        if error.type in _OF_SOURCE:
+            raise MethodError(_OF_SOURCE[error.type]) from error
         raise
     if wanted.states["ifFromInState"] not in (None, found["state"]):
         raise MethodError("stateMismatch", "The other account's state is another one by now")

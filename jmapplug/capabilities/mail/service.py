@@ -141,11 +141,11 @@ class MailService:
 
     def pace(self) -> float:
         """See SyncService: seconds that the bandwidth of background work wants."""
-        settings = getattr(self.account, "service_settings", None)
-        if settings is None or not settings.account_bandwidth:
+        bandwidth = self.account.service_settings.account_bandwidth
+        if not bandwidth:
             return 0.0
         if self._allowance is None:
-            self._allowance = Allowance(settings.account_bandwidth)
+            self._allowance = Allowance(bandwidth)
         return self._allowance.pause(getattr(self.account.mail_source(), "background_in", 0))
 
     def rest(self) -> None:

@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,6 +48,8 @@ MARK = "submission"
 STORAGE_PAUSE, STORAGE_STEP = 30.0, 5.0
 """Seconds until the next hand-over, and until the next try to write one down, while our disk takes nothing."""
 LOST = "outbox-lost"
+OURS_FAILED = "ours"
+"""The code of an error that is not the mail server's."""
 
 replace = msgspec.structs.replace
 
@@ -98,6 +101,13 @@ class Outbox:
         """
         if self._recovered:
             return
+        try:
+            self._look_back()
+        except OSError as error:
+            raise storage_error(error) or error from error
+        self._recovered = True
+
+    def _look_back(self) -> None:
         restored = sql.restored(self.store)
         for row in sql.unfinished(self.store):
             self._recover(row, restored)
@@ -107,7 +117,6 @@ class Outbox:
                 self._forgotten(path, restored)
         self._remark()
         sql.settle(self.store)
-        self._recovered = True
 
     def _forgotten(self, path: Path, restored: bool) -> None:
         """A message that no row knows: a creation that did not happen, or one whose row was lost with own.sqlite3."""
@@ -115,11 +124,8 @@ class Outbox:
             path.unlink(missing_ok=True)
             return
         lost = self._account_folder / LOST
-        try:
-            lost.mkdir(mode=0o700, exist_ok=True)
-            path.replace(lost / path.name)
-        except OSError as error:
-            raise storage_error(error) or error from error
+        lost.mkdir(mode=0o700, exist_ok=True)
+        path.replace(lost / path.name)
         log.error("a message that was to be sent is not known any more, and is kept as %s/%s", LOST, path.name)
 
     def _recover(self, row: Submission, restored: bool) -> None:
@@ -159,6 +165,8 @@ class Outbox:
             sql.save(self.store, row)
         except BaseException:
             target.unlink(missing_ok=True)
+            with suppress(StorageError, OSError):
+                self._remark()
             raise
 
     def start(self, id_: str) -> AsyncResult:
@@ -217,14 +225,23 @@ class Outbox:
     def _run(self) -> None:
         while not self._closed:
             self._wake.clear()
-            now = self.clock()
-            if now >= self._hold:
-                for id_ in sql.due(self.store, now, AT_ONCE):
-                    self.start(id_)
-            following = sql.next_due(self.store, now)
-            until = self._hold if self._hold > now else (following if following is not None else now + LONGEST_PEACE)
-            longest = LONGEST_WAIT if sql.pending(self.store) else LONGEST_PEACE
-            self._wake.wait(min(max(until - now, 0.05), longest))
+            try:
+                pause = self._look()
+            except StorageError as error:
+                log.error("the queue cannot be looked into: %s", error)
+                pause = STORAGE_PAUSE
+            self._wake.wait(pause)
+
+    def _look(self) -> float:
+        """Start what is due; seconds until the next look."""
+        now = self.clock()
+        if now >= self._hold:
+            for id_ in sql.due(self.store, now, AT_ONCE):
+                self.start(id_)
+        following = sql.next_due(self.store, now)
+        until = self._hold if self._hold > now else (following if following is not None else now + LONGEST_PEACE)
+        longest = LONGEST_WAIT if sql.pending(self.store) else LONGEST_PEACE
+        return min(max(until - now, 0.05), longest)
 
     def close(self, patience: float = 2.0) -> None:
         """End: what is being handed over gets a moment, the rest is found by :meth:`recover`."""
@@ -283,14 +300,13 @@ class Outbox:
             log.info("what the server offers is not known: %s", error)
 
     def _failed(self, id_: str, error: Exception) -> UpstreamError:
-        """A defect of ours, or our disk. What may have left already is never sent again."""
+        """A defect of ours, or our disk."""
         if isinstance(error, StorageError):
             log.error("sending %s: %s", id_, error)
             self._hold = self.clock() + STORAGE_PAUSE
         else:
             log.exception("sending %s failed", id_)
-        row = sql.find(self.store, id_)
-        came = UpstreamError("internal error", code="unsure" if row and row.phase == "data" else None)
+        came = UpstreamError("internal error", code=OURS_FAILED)
         self._write_down(id_, came, False)
         return came
 
@@ -313,7 +329,8 @@ class Outbox:
             self._settled(row, outcomes.settle(row.delivery, came))
             if came.accepted:
                 self._taken(row)
-        elif came.code == "unsure":
+        elif came.code == "unsure" or (came.code == OURS_FAILED and row.phase == "data"):
+            # What may have left already is never sent again.
             self._finish(row, outcomes.UNSURE, "unknown")
         elif came.code == "parameter" and early:
             # The server does not hold it after all: we do.

@@ -20,6 +20,7 @@ from jmapplug.capabilities.mail.mailbox_set import mailbox_set
 from jmapplug.capabilities.mail.service import MailService
 from jmapplug.hookspecs import Schema
 from jmapplug.jmap.methods import Call, Limits
+from jmapplug.settings import load
 from jmapplug.store import uploads
 from jmapplug.store.account import Store
 from jmapplug.store.blobs import BlobRef
@@ -57,6 +58,7 @@ class Rig:
         self.full_flags = full_flags
         self.published: list[dict[str, str]] = []
         self.limits = Limits()
+        self.service_settings = load({})
         self.id = "a1"
         self.watched = True
         self.open()

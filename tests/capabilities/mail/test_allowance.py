@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,15 +55,8 @@ def test_a_new_session_begins_to_count_anew_and_without_a_limit_nobody_counts() 
 def test_the_mail_service_rests_by_what_its_source_counts(tmp_path) -> None:
     rig = Rig(tmp_path)
     assert rig.service.pace() == 0
-    rig.service_settings = load({"JMAP_ACCOUNT_BANDWIDTH": "1k"})  # type: ignore[attr-defined]
+    rig.service_settings = load({"JMAP_ACCOUNT_BANDWIDTH": "1k"})
     assert rig.service.pace() == 0, "a source that does not count is not limited"
     rig.source.background_in = 7_000  # type: ignore[attr-defined]
     assert 4 < rig.service.pace() <= 5
-    rig.close()
-
-
-def test_a_session_without_mail_needs_no_rest(tmp_path) -> None:
-    rig = Rig(tmp_path)
-    rig.service_settings = SimpleNamespace(account_bandwidth=0)  # type: ignore[attr-defined]
-    assert rig.service.pace() == 0
     rig.close()

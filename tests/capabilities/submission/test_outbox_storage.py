@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 from submission_rig import Rig
 
-from jmapplug.capabilities.submission import outbox
-from jmapplug.errors import FULL, StorageError
-from jmapplug.store import damage
-from jmapplug.store.database import Database
+from jmapplug.capabilities.submission import email_submission_set, outbox
+from jmapplug.errors import FAILING, FULL, StorageError
+from jmapplug.store import damage, wake
 
 DAY = 86_400
 TO = {"rcptTo": [{"email": "x@y.z"}]}
@@ -22,28 +24,39 @@ TO = {"rcptTo": [{"email": "x@y.z"}]}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "STORAGE_STEP", 0.002)
+    monkeypatch.setattr(email_submission_set, "PATIENCE", 0.5)
 
 
 class FullDisk:
     """``own.sqlite3`` of a rig takes nothing more after its ``after``-th commit, until :meth:`mend`."""
 
+    steps: tuple[str, ...] = ("write",)
+    why = FULL
+
     def __init__(self, rig: Rig, after: int) -> None:
         self.left = after
         self.refused = 0
         self._own = rig.store.own
-        write = Database.write.__get__(self._own)
+        for name in self.steps:
+            setattr(self._own, name, partial(self._step, getattr(self._own, name)))
 
-        def counted(work: Callable[[Any], Any]) -> Any:
-            if self.left == 0:
-                self.refused += 1
-                raise StorageError(FULL)
-            self.left -= 1
-            return write(work)
-
-        self._own.write = counted  # type: ignore[method-assign]
+    def _step(self, done: Callable[..., Any], *given: Any) -> Any:
+        if self.left == 0:
+            self.refused += 1
+            raise StorageError(self.why)
+        self.left -= 1
+        return done(*given)
 
     def mend(self) -> None:
-        self._own.write = Database.write.__get__(self._own)  # type: ignore[method-assign]
+        for name in self.steps:
+            delattr(self._own, name)
+
+
+class DeadDisk(FullDisk):
+    """It cannot be read either."""
+
+    steps = ("write", "rows", "row")
+    why = FAILING
 
 
 def put_off(rig: Rig) -> str:
@@ -74,6 +87,21 @@ def test_a_send_whose_disk_is_full_at_any_commit_is_done_once_when_there_is_room
     assert rig.get(told)["deliveryStatus"]["x@y.z"]["smtpReply"] == "250 2.1.5 Ok"
     assert not rig.service.busy
     assert list((rig.folder / "outbox").iterdir()) == []
+
+
+@pytest.mark.parametrize("after", range(30))
+def test_a_send_whose_disk_fails_at_any_step_is_done_once_when_it_is_well_again(rig: Rig, after: int) -> None:
+    put_off(rig)
+    disk = DeadDisk(rig, after)
+    rig.pass_time(61)
+    gevent.sleep(0.02)
+    assert disk.refused < 200, "it is not tried without a pause"
+    disk.mend()
+    gevent.sleep(0.05)
+    for _ in range(3):
+        rig.pass_time(DAY)
+    assert len(rig.way.taken) == 1
+    assert not rig.service.busy
 
 
 def test_a_full_disk_is_not_asked_again_and_again(rig: Rig) -> None:
@@ -113,6 +141,15 @@ def test_an_immediate_send_whose_disk_is_full_is_sent_once_at_most(rig: Rig, aft
     assert not rig.service.busy
 
 
+def test_a_message_that_cannot_be_queued_leaves_neither_a_file_nor_a_worker_that_stays(rig: Rig) -> None:
+    identity = rig.identity
+    FullDisk(rig, 0)
+    with pytest.raises(StorageError):
+        rig.call("EmailSubmission/set", create={"k": {"identityId": identity, "emailId": "e1", "envelope": TO}})
+    assert list((rig.folder / "outbox").iterdir()) == []
+    assert not wake.is_marked(rig.folder)
+
+
 def test_a_queued_message_whose_row_was_lost_is_kept_to_be_looked_at(rig: Rig) -> None:
     put_off(rig)
     rig.close()
@@ -125,6 +162,27 @@ def test_a_queued_message_whose_row_was_lost_is_kept_to_be_looked_at(rig: Rig) -
     assert list((rig.folder / "outbox").iterdir()) == []
     (kept,) = (rig.folder / outbox.LOST).iterdir()
     assert b"Subject: Hello" in kept.read_bytes()
+
+
+def test_what_cannot_be_removed_from_a_read_only_disk_keeps_nobody_from_reading(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation that was killed between the message and its row."""
+    rig.close()
+    left = rig.folder / "outbox" / "left"
+    left.touch()
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "unlink", refused)
+        rig.open()
+        assert rig.call("EmailSubmission/get", ids=None)["list"] == []
+        with pytest.raises(StorageError):
+            rig.service.sync()
+    rig.service.sync()
+    assert not left.exists()
 
 
 def test_a_queue_saved_from_a_damaged_file_sends_nothing_that_was_due(rig: Rig) -> None:
