@@ -73,6 +73,8 @@ class Access:
         """MYRIGHTS of each folder as the last listing knew them; none where the server keeps no ACL."""
         self.look_at = math.inf
         """time.monotonic() at which everything is to be looked at once more, though nothing is told."""
+        self.unsettled_until = -math.inf
+        """time.monotonic() until which no connection from before is believed what folders there are (ListingTrust)."""
         self.notify_after = 0.0
         """time.monotonic() before which NOTIFY is not tried: the server has refused it."""
         self.notify_breaks = 0
@@ -188,6 +190,10 @@ class Access:
         # RFC 9051 §2.3.1.1: under another UIDVALIDITY these UIDs may be other messages.
         if connection.uidvalidity != validity:
             raise FolderReplaced("a folder was replaced upstream", code="uidvalidity")
+
+    def unsettle(self, seconds: float) -> None:
+        """Folders may be changing: until then each look is on a new connection, and so is one more after it."""
+        self.unsettled_until = self.look_at = time.monotonic() + seconds
 
     def forget(self, key: bytes) -> None:
         """The folder has gone or has another name now."""

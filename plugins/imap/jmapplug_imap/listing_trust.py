@@ -39,7 +39,6 @@ class ListingTrust:
         self._writers: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._places: Places | None = None
         self._absent: frozenset[bytes] = frozenset()
-        self._unsettled_until = -math.inf
         self._renewed: deque[float] = deque([-math.inf] * RENEWALS, RENEWALS)
 
     def changes_on(self, connection: Connection) -> None:
@@ -53,9 +52,9 @@ class ListingTrust:
         # folder that is there (measured, 12 of 12; on others it never did).
         if connection in self._writers or connection.opened_at < now - LISTS_FOR:
             return True
-        if connection.opened_at >= self._unsettled_until:
+        if connection.opened_at >= self._access.unsettled_until:
             return False
-        return now >= self._unsettled_until or self._may_renew(now)
+        return now >= self._access.unsettled_until or self._may_renew(now)
 
     def _may_renew(self, now: float) -> bool:
         if now - self._renewed[0] < MINUTE:
@@ -74,7 +73,7 @@ class ListingTrust:
         """This is how things are. Where they have changed, the watch asks for one look more when that is over."""
         now, before = time.monotonic(), self._places
         if before is not None and (_lacks(places, before) or _lacks(before, places)):
-            self._unsettled_until = self._access.look_at = now + SETTLES
+            self._access.unsettle(SETTLES)
         elif now >= self._access.look_at:
             self._access.look_at = math.inf
         self._places, self._absent = places, absent

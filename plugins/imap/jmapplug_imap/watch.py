@@ -17,6 +17,7 @@ import gevent
 
 from jmapplug.errors import UpstreamError
 from jmapplug_imap.access import Access
+from jmapplug_imap.listing_trust import SETTLES
 from jmapplug_imap.names import to_key
 from jmapplug_imap.protocol import utf7
 from jmapplug_imap.protocol.commands import Command, Part
@@ -47,8 +48,13 @@ SHORT, BREAKS = 60.0, 3
 """So many connections in a row that broke so few seconds after NOTIFY was set: IDLE may be what this server can do."""
 
 ASK = 60.0
-"""Seconds of silence under NOTIFY after which the server is asked. Dovecot 2.3.19 falls silent for good when it rotates
-the log of its list of folders (64 KB of changes; measured): NOOP tells what was missed, and NOTIFY SET ends it."""
+"""Seconds under NOTIFY after which the server is asked. Dovecot 2.3.19 falls silent for good when it rotates the log of
+its list of folders (64 KB of changes; measured): NOOP tells what was missed. Another NOTIFY SET does not always help,
+and then NOOP tells no more either (measured, two of five); another connection hears all. It lists first, and that may
+be the wrong moment for those from before: see ListingTrust."""
+
+BUSY = 2.0
+"""Seconds after news in which what NOOP tells may be news as well, that NOTIFY was about to tell."""
 
 OTHERS_AFTER = 0.5
 """Seconds after the end of a watch until the end of other connections, of the same cause, has arrived as well."""
@@ -69,7 +75,9 @@ class ImapWatch:
         self.closed = False
         self._access = access
         self._key = key
-        self._asked = self._opened = 0.0
+        self._asked = self._opened = self._news_at = 0.0
+        self._told: list[Response] = []
+        """What came with the answer to NOTIFY SET."""
         self._connection: Connection | None = self._open()
 
     @property
@@ -120,21 +128,29 @@ class ImapWatch:
     def _notified(self, connection: Connection, left: float) -> frozenset[bytes] | None:
         # RFC 9051 §5.4: however much it tells us, a server may log out a client that says nothing for 30 minutes.
         ask_at = self._asked + min(connection.timeouts.idle, ASK)
-        heard = connection.listen(max(0.0, min(left, ask_at - time.monotonic())))
+        heard, self._told = self._told, []
+        heard += connection.listen(0.0 if heard else max(0.0, min(left, ask_at - time.monotonic())))
+        if _folders(connection, heard):
+            self._news_at = time.monotonic()
         if time.monotonic() >= ask_at:
             missed = connection.noop().untagged
-            if _folders(connection, missed):
-                missed += connection.command(*SET).untagged
+            if _folders(connection, missed) and time.monotonic() - self._news_at > BUSY:
+                self._access.unsettle(SETTLES)
+                return self._anew()
             heard += missed
             self._asked = time.monotonic()
         if any(type(one) is Status and one.code is not None and one.code.name == _OVER for one in heard):
             # RFC 5465 §5.8: from here on the server tells nothing.
             log.info("NOTIFY tells too much for the mail server: IDLE it is")
             self._access.notify_after = time.monotonic() + AGAIN
-            self._drop()
-            self._connection = self._open()
-            return frozenset()
+            return self._anew()
         return _folders(connection, heard) or None
+
+    def _anew(self) -> frozenset[bytes]:
+        """Listen on another connection; all is to be looked at."""
+        self._drop()
+        self._connection = self._open()
+        return frozenset()
 
     # --- connecting
 
@@ -163,7 +179,7 @@ class ImapWatch:
         # the connection (measured). Listed on this connection before, all of them are told.
         connection.command("LIST", '""', '"*"')
         try:
-            connection.command(*SET)
+            self._told = connection.command(*SET).untagged
         except (CommandNo, CommandBad) as error:
             log.info("NOTIFY is refused (%s): IDLE it is", error.code or "no code")
             self._access.notify_after = time.monotonic() + AGAIN

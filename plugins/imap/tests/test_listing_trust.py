@@ -104,7 +104,7 @@ def test_while_folders_change_each_look_is_on_a_new_connection_and_one_more_afte
     assert upstream.through.connections == before + left  # what has left is confirmed at once
     source.folders()
     assert upstream.through.connections == before + left + 1
-    monkeypatch.setattr(source._folders._trust, "_unsettled_until", time.monotonic())
+    monkeypatch.setattr(source._access, "unsettled_until", time.monotonic())
     for _ in range(3):
         source.folders()
     assert upstream.through.connections == before + left + 2
@@ -118,7 +118,7 @@ def test_many_changes_are_not_as_many_log_ins(upstream: Upstream, monkeypatch: p
         upstream.create(f"Box {number}")
         assert f"Box {number}" in names(source.folders())
     assert upstream.through.connections == 1 + listing_trust.RENEWALS
-    source._folders._trust._unsettled_until = time.monotonic()
+    source._access.unsettled_until = time.monotonic()
     source.folders()
     assert upstream.through.connections == 2 + listing_trust.RENEWALS
 
