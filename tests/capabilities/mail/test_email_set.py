@@ -13,6 +13,8 @@ from gevent.event import Event
 from sync_rig import Rig
 
 from jmapplug.backends import Copied, Features, Rights
+from jmapplug.capabilities.mail.store import mailboxes, writing
+from jmapplug.capabilities.mail.write_recovery import finish_transfers
 from jmapplug.capabilities.mail.write_session import WriteSession
 from jmapplug.errors import UpstreamError
 from jmapplug.jmap.errors import MethodError
@@ -747,6 +749,27 @@ def test_a_move_in_two_steps_that_had_not_begun_is_forgotten(tmp_path: Path) -> 
     rig.sync()
     assert rig.emails()[email]["mailboxIds"] == names(rig, "Inbox")
     assert rig.store.own.value("SELECT count(*) FROM mail_transfer") == 0
+    settled(rig)
+    rig.close()
+
+
+def test_a_journalled_move_whose_copy_is_not_there_any_more_removes_nothing(tmp_path: Path) -> None:
+    """A write that failed took its copy back, while a pass that had read the copy was about to finish the move."""
+    rig = make(tmp_path, SERVERS["no MOVE"])
+    rig.deliver("Hello")
+    rig.sync()
+    copied = rig.server.copy(b"INBOX", 1, b"Archive")
+    rig.sync()
+    boxes = {row.key: row for row in mailboxes.rows(rig.store)}
+    inbox, archive = boxes[b"INBOX"].mid, boxes[b"Archive"].mid
+    eid = rig.store.cache.value("SELECT eid FROM message WHERE mid = ? AND uid = 1", (inbox,))
+    writing.begin_transfer(rig.store, inbox, archive, {1: eid}, True)
+    rig.server.expunge(b"Archive", copied)
+    folders: Any = None
+    finish_transfers(rig.store, rig.source, {row.mid: row for row in boxes.values()}, folders)
+    assert list(rig.server.folders[b"INBOX"].messages) == [1] and not writing.transfers(rig.store)
+    rig.sync()
+    assert rig.emails()[rig.email("Hello")]["mailboxIds"] == names(rig, "Inbox")
     settled(rig)
     rig.close()
 

@@ -182,14 +182,14 @@ def save_local_keywords(store: Store, add: Iterable[tuple[int, str]], remove: It
     store.own.write(work)
 
 
-def arrived(store: Store, move: TransferEntry) -> list[int]:
-    """The UIDs in a transfer's source whose Email is in both Mailboxes now."""
-    there = {
-        eid
-        for (eid,) in store.cache.rows(
-            f"SELECT DISTINCT eid FROM message WHERE mid = ? AND hidden = 0 AND eid {_IN}",  # noqa: S608
-            (move.target, listed(move.eids.values())),
-        )
-    }
+def arrived(store: Store, move: TransferEntry) -> dict[int, list[int]]:
+    """UID in a transfer's source → the UIDs in its target, of each Email that we know in both Mailboxes."""
+    there: dict[int, list[int]] = {}
+    rows = store.cache.rows(
+        f"SELECT eid, uid FROM message WHERE mid = ? AND hidden = 0 AND eid {_IN}",  # noqa: S608
+        (move.target, listed(move.eids.values())),
+    )
+    for eid, uid in rows:
+        there.setdefault(eid, []).append(uid)
     left = emails_at(store, [(move.source, uid) for uid in move.eids])
-    return [uid for uid, eid in move.eids.items() if eid in there and left.get((move.source, uid)) == eid]
+    return {uid: there[eid] for uid, eid in move.eids.items() if eid in there and left.get((move.source, uid)) == eid}
