@@ -18,7 +18,7 @@ from jmapplug.web.app import create_app
 from jmapplug.web.auth import REGISTRY
 from jmapplug.web.front import Front
 from jmapplug.web.reports import report_forever
-from jmapplug.web.server import Server, bind
+from jmapplug.web.server import Server, bind, told_by_signals
 from jmapplug.workers import paths
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.control import MGMT_FD
@@ -29,13 +29,14 @@ def serve(settings: Settings, ready: Callable[[Settings], None] | None = None) -
     plugins = plugin_manager.load()
     paths.prepare(settings)
     safety.check(settings)
+    told = told_by_signals()  # before anybody can see that we are there
     listener = bind(settings.jmap_host, settings.jmap_port, "JMAP_PORT")
     management = bind(settings.mgmt_host, settings.mgmt_port, "JMAP_MGMT_PORT")
     # The supervisor inherits the management port's socket, so that nobody takes the port in between.
     os.set_inheritable(management.fileno(), True)
     os.environ[MGMT_FD] = str(management.fileno())
     front = fronts.make(settings, plugins)
-    server = Server(listener, create_app(front), on_stop=front.stop)
+    server = Server(listener, create_app(front), told, on_stop=front.stop)
     front.start()
     os.environ.pop(MGMT_FD, None)
     management.close()

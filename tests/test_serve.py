@@ -111,6 +111,16 @@ def test_sigterm_leaves_no_process_and_the_next_start_works(dovecot: Dovecot) ->
         proxy.stop()
 
 
+def test_sigterm_in_the_middle_of_a_start_is_obeyed_too() -> None:
+    proxy = Proxy()  # its ports are open; the supervisor may not be there yet
+    try:
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.process.wait(PATIENCE) == 0
+        wait_until(lambda: not descendants(proxy), "every process has ended")
+    finally:
+        proxy.stop()
+
+
 def test_kill_9_of_the_front_leaves_nothing_that_blocks_the_next_start(dovecot: Dovecot) -> None:
     proxy = Proxy()
     try:

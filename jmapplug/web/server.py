@@ -100,25 +100,31 @@ class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         """No access log: addresses and URLs with tickets do not belong into it."""
 
 
+def told_by_signals() -> Event:
+    """What SIGTERM and SIGINT set from now on."""
+    told = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, told.set)
+    return told
+
+
 class Server:
-    """A WSGI app on a listening socket."""
+    """A WSGI app on a listening socket. ``told``: set when it is to end."""
 
     def __init__(
-        self, listener: socket.socket, app: Callable[..., Any], on_stop: Callable[[], None] | None = None
+        self,
+        listener: socket.socket,
+        app: Callable[..., Any],
+        told: Event,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
         self._server = pywsgi.WSGIServer(listener, app, handler_class=Handler, log=None, error_log=log)
         self._server.stop_timeout = GRACE
         self._on_stop = on_stop
-        self._told = Event()
-
-    def tell(self, *_: Any) -> None:
-        """Ask the server to end; safe in a signal handler."""
-        self._told.set()
+        self._told = told
 
     def serve_until_told(self) -> None:
-        """Serve until SIGTERM or SIGINT; then no new connections, streams ended, requests in flight finished."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, self.tell)
+        """Serve until told; then no new connections, streams ended, requests in flight finished."""
         self._server.start()
         self._told.wait()
         if self._on_stop:

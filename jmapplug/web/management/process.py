@@ -18,7 +18,7 @@ from jmapplug.web import request_ids
 from jmapplug.web.answers import json_answer
 from jmapplug.web.bodies import BadBody, BodyTooLarge
 from jmapplug.web.management import accounts, guard
-from jmapplug.web.server import Server
+from jmapplug.web.server import Server, told_by_signals
 from jmapplug.workers import context, hearts
 from jmapplug.workers.client import WorkerClient
 from jmapplug.workers.errors import Conflict, NotFound, WorkerUnavailable
@@ -94,4 +94,4 @@ def main(listener: Any, settings: Settings) -> None:
     """Serve the management port on a listening socket until told to stop."""
     app = create_app(settings, plugin_manager.load(), WorkerClient(settings, lead=False))
     hearts.ready()
-    Server(listener, app).serve_until_told()
+    Server(listener, app, told_by_signals()).serve_until_told()
