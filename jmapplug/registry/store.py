@@ -87,9 +87,8 @@ class Records:
     def add_account(self, row: Row) -> None:
         self._accounts.insert(row, ensure=False)
 
-    def change_account(self, accountid: str, values: Row) -> bool:
-        """Whether there is such an account."""
-        return bool(self._accounts.update({"accountid": accountid, **values}, ["accountid"], ensure=False))
+    def change_account(self, accountid: str, values: Row) -> None:
+        self._accounts.update({"accountid": accountid, **values}, ["accountid"], ensure=False)
 
     def remove_account(self, accountid: str) -> bool:
         """Remove the rows and remember that files are to go; whether there was such an account."""

@@ -19,7 +19,7 @@ from jmapplug.hookspecs import Schema
 from jmapplug.jmap.errors import MethodError
 from jmapplug.store import damage, own
 from jmapplug.store.blobs import BlobFiles
-from jmapplug.store.database import Database, Txn
+from jmapplug.store.database import Database, Txn, file_identity
 from jmapplug.store.schemas import apply
 
 log = logging.getLogger("jmapplug.store")
@@ -100,7 +100,7 @@ class Store:
         self.own = own.opened(self.folder / "own.sqlite3", schemas, clock)
         try:
             known = self._known_file()
-            self.restored = known is not None and known != _identity(self.own.path)
+            self.restored = known is not None and known != file_identity(self.own.path)
             self.cache = self._open_cache(schemas, discard=known is None or self.restored)
             self._load()
         except BaseException:
@@ -120,7 +120,7 @@ class Store:
 
         Numbers that a copy which came back does not know of must not be given twice.
         """
-        here = _identity(self.own.path)
+        here = file_identity(self.own.path)
         known: str | None = self.own.value("SELECT value FROM store_meta WHERE key='file'")
         if known == here:
             return known
@@ -163,7 +163,7 @@ class Store:
         self.salt: bytes = self.own.value("SELECT value FROM store_meta WHERE key='salt'")
         facts: dict[str, Any] = dict(self.cache.rows("SELECT key, value FROM store_meta"))
         remembered = self.own.value("SELECT value FROM store_meta WHERE key='epoch'")
-        here = _identity(self.cache.path)
+        here = file_identity(self.cache.path)
         if facts.get("epoch") is None or facts["epoch"] != remembered or facts.get("file") != here:
             # A birth, or a copy that may be older than states handed out: no old state may be understood.
             facts["epoch"] = secrets.token_hex(6)
@@ -308,11 +308,6 @@ def _prune_sql(table: str) -> str:
         f'DELETE FROM "{name}" WHERE rowid IN '  # noqa: S608 - the name comes from our own schema
         f'(SELECT rowid FROM "{name}" WHERE modseq <= ? AND deleted = 1 LIMIT 500)'
     )
-
-
-def _identity(path: Path) -> str:
-    facts = os.stat(path)
-    return f"{facts.st_dev}-{facts.st_ino}"
 
 
 __all__ = ["Change", "Store"]

@@ -47,6 +47,12 @@ def storage_error_of(error: apsw.Error, name: str) -> StorageError | None:
     return next((made(name) for kind, made in _ERRORS if isinstance(error, kind)), None)
 
 
+def file_identity(path: Path) -> str:
+    """Another text for a file that has taken the place of the one before. Raises OSError."""
+    facts = os.stat(path)
+    return f"{facts.st_dev}-{facts.st_ino}"
+
+
 class Txn:
     """What work may do inside a transaction. Every read is read to the end."""
 
@@ -109,7 +115,7 @@ class Database:
         except BaseException:
             self._connection.close(True)
             raise
-        self._inode = os.stat(self.path).st_ino
+        self._file = file_identity(self.path)
 
     def _connect(self, flags: int = CREATE) -> apsw.Connection:
         made = apsw.Connection(str(self.path), flags=flags, statementcachesize=STATEMENTS)
@@ -212,7 +218,10 @@ class Database:
         self._cache_kb = kilobytes
         self._connection.execute(f"PRAGMA cache_size=-{kilobytes}").fetchall()
         if kilobytes <= PAGE_CACHE_KB:
-            self._connection.execute("PRAGMA shrink_memory").fetchall()
+            self._shrink()
+
+    def _shrink(self) -> None:
+        self._connection.execute("PRAGMA shrink_memory").fetchall()
 
     def rest(self) -> None:
         """Give back the memory of pages and prepared statements (half a megabyte): only a new connection has none.
@@ -224,13 +233,13 @@ class Database:
             return
         old = self._connection
         try:
-            if not self._alone and not self._copies and os.stat(self.path).st_ino == self._inode:
+            if not self._alone and not self._copies and file_identity(self.path) == self._file:
                 self._use(self._connect(apsw.SQLITE_OPEN_READWRITE))
                 old.close(True)
                 return
         except (apsw.Error, OSError):
             pass
-        old.execute("PRAGMA shrink_memory").fetchall()
+        self._shrink()
 
     def checkpoint(self) -> None:
         """Copy the write-ahead log into the file and empty it."""

@@ -6,13 +6,13 @@ is found by the records' versions at the next start (:func:`reconcile`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from jmapplug.store.account import Change, Store
+from jmapplug.store.database import file_identity
 
 IDENTITY, SUBMISSION = "Identity", "EmailSubmission"
 
@@ -244,17 +244,12 @@ def remember(store: Store, key: str, value: str) -> None:
 
 def restored(store: Store) -> bool:
     """Whether own.sqlite3 is not the file of the last :func:`settle`: a backup, or saved from a damaged one."""
-    return fact(store, "file") not in (None, _file(store)) or store.restored
+    return fact(store, "file") not in (None, file_identity(store.own.path)) or store.restored
 
 
 def settle(store: Store) -> None:
     """The queue is that of this file now. Behind all else that a start does, which may be killed."""
-    remember(store, "file", _file(store))
-
-
-def _file(store: Store) -> str:
-    facts = os.stat(store.own.path)
-    return f"{facts.st_dev}-{facts.st_ino}"
+    remember(store, "file", file_identity(store.own.path))
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

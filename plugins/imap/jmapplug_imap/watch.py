@@ -90,8 +90,7 @@ class ImapWatch:
         """
         deadline = time.monotonic() + timeout
         if not self.closed and (self._connection is None or self._connection.broken):
-            self._connection = self._open()
-            return frozenset()
+            return self._anew()
         while not self.closed and (left := min(deadline, self._access.look_at) - time.monotonic()) > 0:
             if (keys := self._heard(left)) is not None:
                 return keys
