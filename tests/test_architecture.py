@@ -23,14 +23,15 @@ ALLOWED = {
     "mime": (),
     "backends": ("mime", "errors"),
     "errors": ("jmap",),
+    "waiting": (),
     "settings": ("errors",),
     "hookspecs": ("jmap", "backends", "settings"),
     "store": ("jmap", "errors", "hookspecs"),
-    "capabilities": ("store", "jmap", "mime", "backends", "errors", "hookspecs", "settings"),
+    "capabilities": ("store", "waiting", "jmap", "mime", "backends", "errors", "hookspecs", "settings"),
     "push": ("jmap",),
     "registry": ("errors", "plugins", "settings", "workers"),
-    "workers": ("jmap", "errors", "backends", "hookspecs", "plugins", "settings", "store", "logs"),
-    "web": ("workers", "jmap", "push", "plugins", "hookspecs", "backends", "errors", "settings", "registry"),
+    "workers": ("jmap", "waiting", "errors", "backends", "hookspecs", "plugins", "settings", "store", "logs"),
+    "web": ("workers", "waiting", "jmap", "push", "plugins", "hookspecs", "backends", "errors", "settings", "registry"),
 }
 # A capability that is made of another one's work (docs/decisions.md).
 STANDS_ON = {"mdn": ("submission",), "vacationresponse": ("sieve",)}
@@ -128,14 +129,30 @@ def test_the_core_names_no_plugin_that_ships_beside_it() -> None:
 
 
 def test_plugins_use_only_what_any_plugin_may_import() -> None:
-    """A plugin that ships with us has no door that a stranger has not: contracts, errors, hooks, MIME."""
-    public = {"", "__version__", "backends", "errors", "hookspecs", "mime", "settings", "jmap", "testing"} | set(
-        __import__("jmapplug").__all__
-    )
+    """A plugin that ships with us has no door that a stranger has not: contracts, errors, hooks, MIME, waiting."""
+    public = {
+        "",
+        "__version__",
+        "backends",
+        "errors",
+        "hookspecs",
+        "mime",
+        "settings",
+        "jmap",
+        "testing",
+        "waiting",
+    } | set(__import__("jmapplug").__all__)
     for path in modules(ROOT / "plugins"):
         if "tests" not in path.parts:
             used = {part_of(module) for module in imports(path) if module.split(".")[0] == "jmapplug"}
             assert used <= public, f"{name_of(path)} imports {used - public}"
+
+
+def test_limits_are_counted_from_now() -> None:
+    """gevent's own wait, iwait and joinall count from the loop's last look at the clock (jmapplug.waiting)."""
+    for path in [*modules(), *modules(ROOT / "plugins")]:
+        if path != CORE / "waiting.py" and "tests" not in path.parts:
+            assert not re.search(r"\b(joinall|iwait|gevent\.wait)\([^\n]*timeout", path.read_text()), name_of(path)
 
 
 def test_modules_are_short_enough_to_be_read() -> None:

@@ -17,6 +17,7 @@ from jmapplug.jmap.errors import RequestError
 from jmapplug.jmap.request import Request
 from jmapplug.push import positions
 from jmapplug.push.hub import Listener
+from jmapplug.waiting import wait
 from jmapplug.web import calls, sessions
 from jmapplug.web.auth import Principal, Unauthorized
 from jmapplug.web.channel import Channel
@@ -186,7 +187,7 @@ class Conversation(Connection):
 
     def _end(self, code: int, reason: str) -> None:
         self._disable()
-        gevent.joinall(list(self._running), timeout=DRAIN)
+        wait(self._running, DRAIN)
         self.channel.close(code, reason)
 
 

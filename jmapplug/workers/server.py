@@ -12,6 +12,7 @@ from gevent import socket
 from gevent.event import Event
 
 from jmapplug.store.pace import turn
+from jmapplug.waiting import wait
 from jmapplug.workers import context, wire
 from jmapplug.workers.errors import NotFound, to_wire
 from jmapplug.workers.wire import Kind
@@ -129,7 +130,7 @@ class Server:
         while self.connections and (left := deadline - time.monotonic()) > 0:
             readers = [connection.reader for connection in self.connections]
             patience = left if self.in_flight else min(left, DRAIN_PATIENCE)
-            done = gevent.wait(readers, timeout=patience, count=1)
+            done = wait(readers, patience, count=1)
             if not done and not self.in_flight:
                 break
         for connection in list(self.connections):

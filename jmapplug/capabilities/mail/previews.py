@@ -28,6 +28,7 @@ from jmapplug.mime.preview import preview
 from jmapplug.mime.structure import Part
 from jmapplug.store.account import Store
 from jmapplug.store.pace import breathe
+from jmapplug.waiting import wait
 
 DEADLINE = 2.0
 """Seconds that an answer waits."""
@@ -67,7 +68,7 @@ def fill(account: Any, ids: Sequence[str], *, previews: bool = True) -> None:
     if fresh:
         job = account.spawn(lambda: _fill(account, fresh, previews))
         running.update((content.eid, job) for content in fresh)
-    gevent.joinall(list({running[content.eid] for content in missing.values()}), timeout=DEADLINE)
+    wait({running[content.eid] for content in missing.values()}, DEADLINE)
     if previews:
         late = emails.unfinished(store, ids, preview=True)
         _owed.setdefault(store, set()).update(content.eid for content in late.values())

@@ -35,6 +35,7 @@ from jmapplug.jmap.sets import errors_json, is_reference, resolved
 from jmapplug.mime import write, write_headers
 from jmapplug.mime.addresses import as_addresses
 from jmapplug.mime.write_headers import Unwritable
+from jmapplug.waiting import wait
 
 SENT = "$mdnsent"
 MAX_RECIPIENTS = 10
@@ -309,7 +310,7 @@ def _hand_over(call: Call, service: SubmissionService, draft: Draft) -> None:
     """Queue it, and wait for the mail server as long as a submission does. Raises SetError where all was refused."""
     _queue(service, draft)
     attempt = service.outbox.start(draft.row.id)
-    gevent.wait([attempt], timeout=PATIENCE)
+    wait([attempt], PATIENCE)
     row = sql.find(call.account.store, draft.row.id)
     if row is None:
         return

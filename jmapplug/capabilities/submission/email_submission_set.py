@@ -32,6 +32,7 @@ from jmapplug.jmap.ids import random_id
 from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Outcome, Record, resolved
 from jmapplug.mime.strip import strip_fields
+from jmapplug.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def _send_all(call: Call, service: SubmissionService, waiting: dict[str, Draft],
     done: dict[str, str] = {}
     try:
         attempts = {key: service.outbox.start(each.row.id) for key, each in waiting.items() if each.immediate}
-        gevent.wait(list(attempts.values()), timeout=PATIENCE)
+        wait(attempts.values(), PATIENCE)
         for key in list(waiting):
             attempt = attempts.get(key)
             draft = waiting.pop(key)

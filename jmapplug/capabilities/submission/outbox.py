@@ -34,6 +34,7 @@ from jmapplug.capabilities.submission.store import Address, Submission
 from jmapplug.errors import StorageError, UpstreamError, storage_error
 from jmapplug.store import wake
 from jmapplug.store.account import Store
+from jmapplug.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ class Outbox:
         if self._runner is not None:
             self._runner.kill()
         greenlets = list(self._greenlets.values())
-        gevent.joinall(greenlets, timeout=patience)
+        wait(greenlets, patience)
         gevent.killall(greenlets, timeout=1)
 
     # --- one hand-over ---------------------------------------------------------------------------------------------

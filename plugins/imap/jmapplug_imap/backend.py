@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from jmapplug.backends import MailSource, QuotaSource, SieveSource, SubmissionSource
 from jmapplug.errors import AuthenticationError, SetupError, UpstreamError
+from jmapplug.waiting import wait
 from jmapplug_imap import discovery, preload, sieve
 from jmapplug_imap.connecting import connect
 from jmapplug_imap.managesieve import ManageSieve
@@ -161,7 +162,7 @@ class ImapBackend:
         probing = gevent.spawn(sieve.probe, settings, email, on_reached=reached.set)
         try:
             self._try(settings, email)
-            gevent.wait([probing, reached], timeout=PROBE_PATIENCE, count=1)
+            wait([probing, reached], PROBE_PATIENCE, count=1)
             if reached.is_set():
                 probing.join(PROBE_ANSWERS)
             return probing.value or settings
