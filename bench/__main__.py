@@ -199,11 +199,10 @@ def numbers(text: str) -> list[int]:
 
 
 def mailboxes(proxy: Proxy, server: Dovecot, rows: list[Row], sizes: list[int]) -> None:
-    """Reading: first syncs, list pages, searches; a worker at rest, and delays of push."""
+    """Reading: first syncs, list pages, searches; a worker at rest."""
     client, _ = account(proxy, server, 2000, rows, tls=True)
     proxy.settled(client.account, 900)
     cold(proxy, client, rows)
-    rows.extend(push_delays(proxy, server))
     for size in sizes:
         client, inbox = account(proxy, server, size, rows)
         if size == 20_000:
@@ -218,13 +217,16 @@ def main() -> None:
     parser.add_argument("--sizes", default="2000,20000,100000", help="mailbox sizes, comma separated")
     parser.add_argument("--crowd", default="200,2000,500", help="accounts and streams of the crowd, idle accounts")
     parser.add_argument("--change", default="50,2000", help="folders of the account with one change, messages in each")
-    parser.add_argument("--only", choices=["writing", "mailboxes", "change", "restart", "live"], help="just this part")
+    parser.add_argument(
+        "--only", choices=["writing", "mailboxes", "push", "change", "restart", "live"], help="just this part"
+    )
     given = parser.parse_args()
     rows = Rows()
     server, proxy = dovecot.start(), Proxy()
     parts: dict[str, Callable[[], None]] = {
         "writing": lambda: written(proxy, server, rows),
         "mailboxes": lambda: mailboxes(proxy, server, rows, numbers(given.sizes)),
+        "push": lambda: rows.extend(push_delays(proxy, server)),
         "change": lambda: rows.extend(one_change(server, *numbers(given.change))),
         "restart": lambda: rows.extend(restarts(server)),
         "live": lambda: rows.extend(live(server, *numbers(given.crowd))),

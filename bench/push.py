@@ -1,14 +1,15 @@
-"""An LMTP delivery into a folder → EventSource event, beside the skew of two bare NOTIFY clients on the same server."""
+"""An LMTP delivery into a folder → the event at JMAP clients, beside the skew of two bare NOTIFY clients."""
 
 from __future__ import annotations
 
-import http.client
 import smtplib
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
+from bench.streams import Streams
 from jmapplug.testing.dovecot import Dovecot
 from jmapplug.testing.ports import HOST, wait_until
 from jmapplug.testing.proxy import Proxy, basic
@@ -25,28 +26,40 @@ def push_delays(proxy: Proxy, server: Dovecot) -> list[tuple[str, str, str]]:
     other.create(FOLDER)
     other.logout()
     proxy.add("push", server, user)
-    seen: dict[str, list[float]] = {"a": [], "b": [], "stream": []}
-    _notify(server, user, seen["a"])
-    _notify(server, user, seen["b"])
-    _stream(proxy, basic(user, server.password), seen["stream"])
+    bare: list[list[float]] = [[], []]
+    for moments in bare:
+        _notify(server, user, moments)
+    streams, authorization = Streams(), basic(user, server.password)
+    numbers = [streams.open(proxy.port, authorization), streams.open_websocket(proxy.port, authorization)]
+    streams.ready()
     wait_until(lambda: proxy.status("push")["watching"] == "notify", "the account is watched", 30)
     writer = smtplib.LMTP(HOST, server.lmtp_port)
     recipient = user.replace("@", f"+{FOLDER}@")
     time.sleep(2)  # the pass that follows the watch's beginning
     skews, delays = [], []
     for number in range(ROUNDS):
-        for moments in seen.values():
+        for moments in bare:
             moments.clear()
+        start = time.perf_counter()
         text = f"From: a@example.com\r\nSubject: push {number}\r\nMessage-ID: <p{number}@x>\r\n\r\nhello\r\n"
         writer.sendmail("a@example.com", [recipient], text.encode())
-        wait_until(lambda: all(seen.values()), "everybody has heard", 30)
-        skews.append(abs(seen["a"][0] - seen["b"][0]) * 1000)
-        delays.append((seen["stream"][0] - min(seen["a"][0], seen["b"][0])) * 1000)
+        told = streams.hears(numbers, start)
+        wait_until(lambda: all(bare), "both clients have heard", 30)
+        first, second = sorted(moments[0] for moments in bare)
+        skews.append((second - first) * 1000)
+        delays.append([ours - (first - start) * 1000 for ours in told])
         time.sleep(0.7)
     writer.quit()
-    skew, delay = (sorted(values)[int(ROUNDS * 0.95) - 1] for values in (skews, delays))
-    measured = f"p95 {delay:.0f} ms after the first bare NOTIFY client (skew of two: p95 {skew:.0f} ms)"
-    return [("LMTP delivery into a folder → EventSource event", measured, "≤ skew + 20 ms")]
+    streams.close()
+    return [
+        (f"LMTP delivery into a folder → {kind} event", _measured(found, skews), "≤ skew + 20 ms")
+        for kind, found in zip(("EventSource", "WebSocket"), zip(*delays, strict=True), strict=True)
+    ]
+
+
+def _measured(delays: Iterable[float], skews: Iterable[float]) -> str:
+    delay, skew = (sorted(values)[int(ROUNDS * 0.95) - 1] for values in (delays, skews))
+    return f"p95 {delay:.0f} ms after the first bare NOTIFY client (skew of two: p95 {skew:.0f} ms)"
 
 
 def _notify(server: Dovecot, user: str, moments: list[float]) -> None:
@@ -62,19 +75,6 @@ def _notify(server: Dovecot, user: str, moments: list[float]) -> None:
     def listen() -> None:
         while line := reader.readline():
             if f"STATUS {FOLDER} ".encode() in line:
-                moments.append(time.perf_counter())
-
-    threading.Thread(target=listen, daemon=True).start()
-
-
-def _stream(proxy: Proxy, authorization: str, moments: list[float]) -> None:
-    connection = http.client.HTTPConnection(HOST, proxy.port)
-    connection.request("GET", "/eventsource?types=Email&closeafter=no&ping=0", headers={"Authorization": authorization})
-    answer = connection.getresponse()
-
-    def listen() -> None:
-        while line := answer.readline():
-            if line.startswith(b"event: state"):
                 moments.append(time.perf_counter())
 
     threading.Thread(target=listen, daemon=True).start()
