@@ -21,7 +21,6 @@ from jmapplug.mime.write_params import field as mime_field
 
 _ROWS = 4_096
 _CHUNK = 57 * _ROWS
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _BARE_LINE_END = re.compile(rb"\r\n|\r|\n")
 _FROM = re.compile(rb"^From ([^\r\n]*)", re.MULTILINE)
 _TEXT = bytes(octet for octet in range(0x20, 0x7F)) + b"\t\r\n"
@@ -89,7 +88,9 @@ def write(
 
 def canonical(text: str) -> bytes:
     """Text as it travels: UTF-8 with CRLF line ends, without NUL."""
-    return _LINE_END.sub("\r\n", whole(text).replace("\0", "")).encode()
+    # Passes in C: a third of the time of one substitution per line.
+    lines = whole(text).replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
+    return lines.replace("\n", "\r\n").encode()
 
 
 # --- decisions ------------------------------------------------------------------------------------------------------
