@@ -73,7 +73,7 @@ class Registry:
     def create(self, header: Header) -> Header:
         """``{accountid, email, type, settings, pool?}`` → ``{"created": bool}``; False: it was there, just the same.
 
-        Raises SetupError (field), Conflict when it is there with other settings or still being deleted.
+        Raises SetupError (field), Conflict when it is there otherwise (settings, pool) or still being deleted.
         """
         accountid, email = check_id(header.get("accountid")), check_email(header.get("email"))
         type_, given = header.get("type") or "imap", header.get("settings") or {}
@@ -90,6 +90,8 @@ class Registry:
         def work(records: Records) -> Row | None:
             existing = records.account(accountid)
             if existing is not None:
+                if pool and _pool_of(records, pool) != existing["poolid"]:
+                    raise Conflict("the account exists in another pool")
                 return existing
             if accountid in records.deletions():
                 raise Conflict("the account is being deleted")

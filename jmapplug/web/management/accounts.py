@@ -150,8 +150,8 @@ def change_account(account_id: str) -> Response:
     backend = plugins().backends.get(current["type"])
     if backend is None:
         raise Invalid(f"type: the backend {current['type']} is not installed")
-    for name in ("accountid", "type"):
-        if name in body and body[name] != (account_id if name == "accountid" else current["type"]):
+    for name in ("accountid", "type", "pool"):
+        if name in body and body[name] != current[name]:
             raise Invalid(f"{name}: cannot be changed")
     email = _checked_email(body.get("email", current["email"]))
     changes = {name: value for name, value in body.items() if name not in _SHARED}

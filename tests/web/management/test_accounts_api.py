@@ -62,6 +62,20 @@ def test_the_same_settings_again_are_fine_and_others_a_conflict(service: Proxy, 
     assert set(reply.json) == {"error"}
 
 
+def test_a_pool_that_an_account_is_not_in_is_never_answered_with_success(service: Proxy, dovecot: Dovecot) -> None:
+    body = settings(dovecot, "pooled", dovecot.new_user())
+    assert post(service, body).status == 201
+    assert post(service, settings(dovecot, "friend", dovecot.new_user())).status == 201
+    assert post(service, {**body, "pool": "pooled"}).status == 201
+    assert post(service, {**body, "pool": "friend"}).status == 409
+    assert post(service, {**body, "pool": "nobody"}).status == 400
+    for pool in ("friend", "nobody", None, 5):
+        reply = service.management.send("PATCH", "/api/accounts/pooled", {"pool": pool})
+        assert (reply.status, reply.json) == (400, {"error": "pool: cannot be changed"})
+    reply = service.management.send("PATCH", "/api/accounts/pooled", {"pool": "pooled"})
+    assert (reply.status, reply.json["pool"]) == (200, "pooled")
+
+
 def test_an_unreachable_server_leaves_the_account_with_a_warning(service: Proxy) -> None:
     (port,) = free_ports(1)
     body = {
