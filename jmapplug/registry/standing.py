@@ -28,22 +28,26 @@ class Standings:
         self._db, self._shelf, self._key, self._report_of = database, shelf, key, report_of
 
     def pool(self, header: Header) -> Header:
-        """``{accountid}`` → ``{"accounts": [AccountInfo fields], "mark"}`` of its pool, itself first.
+        """``{accountid, login?}`` → ``{"accounts": [AccountInfo fields], "mark", "ends"}`` of its pool, itself first.
 
-        ``mark``: that of the account's own password, None where there is none to log in with. Raises NotFound.
+        ``mark``: that of the account's own password, None where there is none to log in with. ``ends``: unix seconds,
+        of the token whose id is ``login``; None where it has no end, or is none. Raises NotFound.
         """
-        accountid = str(header.get("accountid"))
+        accountid, login = str(header.get("accountid")), header.get("login")
 
-        def work(records: Records) -> list[Row]:
+        def work(records: Records) -> tuple[list[Row], list[Row]]:
             own = records.account(accountid)
-            return records.pool(own["poolid"]) if own else []
+            pool = records.pool(own["poolid"]) if own else []
+            asked = pool if login not in (None, "password") else []
+            return pool, [token for row in asked for token in records.tokens(row["accountid"])]
 
-        rows = self._db.run(work)
+        rows, tokens = self._db.run(work)
         if not rows:
             raise NotFound("not found")
         rows.sort(key=lambda row: row["accountid"] != accountid)
         infos = [self._shelf.info(row, self._report_of(row)) for row in rows]
-        return {"accounts": infos, "mark": self._readable_mark(rows[0])}
+        ends = next((token["expires"] for token in tokens if token["id"] == login), None)
+        return {"accounts": infos, "mark": self._readable_mark(rows[0]), "ends": ends}
 
     def _mark(self, row: Row) -> str | None:
         """The mark of an account's stored password; None where it has none. Raises SettingError (another key)."""

@@ -50,7 +50,8 @@ class TooManyFailures(JmapplugError):
 class Principal:
     """A login: the account logged in with, and every account of its pool (design: one person's accounts).
 
-    ``mark`` is another one whenever the account's password is; ``checked``: when the check began (time.monotonic).
+    ``mark`` is another one whenever the account's password is; ``checked``: when the check began (time.monotonic);
+    ``ends``: unix seconds, of a token that expires.
     """
 
     account_id: str
@@ -59,11 +60,12 @@ class Principal:
     mark: str = ""
     session_state: str = ""
     checked: float = field(default_factory=time.monotonic)
+    ends: float | None = None
 
     @property
     def expired(self) -> bool:
-        """Whether it was checked long ago."""
-        return self.checked + CACHE_SECONDS < time.monotonic()
+        """Whether it was checked long ago, or its token has expired since."""
+        return self.checked + CACHE_SECONDS < time.monotonic() or _past(self.ends)
 
     @property
     def username(self) -> str:
@@ -165,11 +167,11 @@ class Authenticator:
     def load(self, account_id: str, login: str, checked: float | None = None) -> Principal:
         """The Principal of an account, its pool read from the registry. Raises Unauthorized when it is gone."""
         begun = time.monotonic() if checked is None else checked
-        pool = self._call("pool", {"accountid": account_id})
+        pool = self._call("pool", {"accountid": account_id, "login": login})
         accounts = {row["id"]: msgspec.convert(row, AccountInfo) for row in pool["accounts"]}
         if account_id not in accounts:
             raise Unauthorized("the account is gone")
-        return Principal(account_id, login, accounts, str(pool.get("mark") or ""), checked=begun)
+        return Principal(account_id, login, accounts, str(pool.get("mark") or ""), checked=begun, ends=pool.get("ends"))
 
     def _fresh(self, request: Request, header: str) -> Principal:
         scheme, _, credentials = header.partition(" ")

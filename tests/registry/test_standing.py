@@ -52,6 +52,19 @@ def test_a_token_that_ends_in_any_way_is_no_credential_any_more(registry, add, m
     assert standing(registry)["credentials"].keys() == {mark(registry)}
 
 
+def test_a_pool_says_when_the_token_of_a_login_ends(registry, add):
+    add()
+    add("bob", pool="alice")
+    end = int(time.time()) + 100
+    lasting = registry.tokens.create({"accountid": "alice", "name": "t"})["id"]
+    short = registry.tokens.create({"accountid": "bob", "name": "t", "expires": end})["id"]
+    ends = {
+        login: registry.standings.pool({"accountid": "alice", "login": login})["ends"]
+        for login in (lasting, short, "password", "cookie", None)
+    }
+    assert ends == {lasting: None, short: end, "password": None, "cookie": None, None: None}
+
+
 def test_a_passwords_mark_changes_with_the_password_and_with_nothing_else(registry, add):
     add()
     add("bob", settings={"password": "alice-secret", "host": "h"})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from jmapplug.testing.dovecot import Dovecot
+from jmapplug.testing.ports import wait_until
 from jmapplug.testing.proxy import Client, Http, Proxy, basic
 
 
@@ -61,6 +63,18 @@ def test_a_token_of_the_command_line_is_a_bearer_and_a_basic_password(proxy: Pro
     assert status(proxy, basic(user, token)) == 200
     assert status(proxy, f"Bearer {token[:-1]}x") == 401
     assert token not in proxy.log
+
+
+def test_a_token_is_good_until_it_expires_and_not_for_as_long_as_a_login_is_remembered(
+    proxy: Proxy, alice: Client, user: str
+) -> None:
+    end = int(time.time()) + 2
+    token = proxy.registry("token_create", accountid=alice.account, name="short", expires=end)["token"]
+    for authorization in (f"Bearer {token}", basic(user, token)):
+        assert status(proxy, authorization) == 200
+    wait_until(lambda: time.time() > end, "it has expired")
+    for authorization in (f"Bearer {token}", basic(user, token)):
+        assert status(proxy, authorization) == 401
 
 
 def test_a_token_for_an_unknown_account_is_an_error(proxy: Proxy) -> None:
