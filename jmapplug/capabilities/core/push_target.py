@@ -13,7 +13,8 @@ from gevent import socket
 LONGEST_URL = 2048
 RESOLVE_SECONDS = 5.0
 _PLAIN = re.compile(r"[\x21-\x7e]+")
-_LABELS = re.compile(r"[a-z0-9_.:-]+", re.IGNORECASE)
+# RFC 1035 §2.3.4. A name with other labels is a traceback in the log of who looks it up.
+_LABELS = re.compile(r"[a-z0-9_:-]{1,63}(\.[a-z0-9_:-]{1,63})*\.?", re.IGNORECASE)
 # Prefixes whose addresses carry an IPv4 address that the packet may end at: NAT64 (RFC 6052, 8215), 6to4, Teredo.
 _CARRIERS = tuple(ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 

@@ -52,6 +52,7 @@ def test_a_url_in_parts(url: str, target: Target) -> None:
         "https://push.example.com/#", "https://push.example.com:0/", "https://push.example.com:99999/",
         "https://push.example.com/a b", "https://push.example.com/\r\nX: y", "https://push.example.com/é",
         "https://a\\@b/", "https://a,b/", "https://[::1/", "https://x/" + "a" * 2048,
+        "https://a..b/", "https://.a/", "https://a../", "https://" + "a" * 64 + ".example.com/",
     ],
 )  # fmt: skip
 def test_a_url_that_could_mislead_is_refused(url: str) -> None:
