@@ -9,7 +9,7 @@ import msgspec
 from flask import Blueprint, Response, current_app, request
 
 from jmapplug.backends import Backend
-from jmapplug.errors import JmapplugError, SetupError, StorageError, UpstreamError
+from jmapplug.errors import JmapplugError, SettingError, SetupError, StorageError, UpstreamError
 from jmapplug.plugins import Plugins
 from jmapplug.web import bodies
 from jmapplug.web.answers import json_answer
@@ -188,16 +188,20 @@ def account_status(account_id: str) -> Response:
     """Progress, last sync, last error, connections: as the worker tells, or told last. Starts and waits for none."""
     known = registry("get", accountid=_known_form(account_id))
     child = next((one for one in client().control("status")["children"] if one["id"] == account_id), None)
-    live = _live(account_id) if child is not None and not child["hangs"] else None
     remembered = NOTHING | registry("reported", accountid=account_id) | {"watching": None, "next_retry": None}
     silent = {"phase": "stopped" if child is None else "not answering", "connections": None if child else 0}
+    try:
+        live = _live(account_id) if child is not None and not child["hangs"] else None
+    except SettingError as error:  # its worker cannot begin before an operator has looked
+        silent |= {"status": "error", "phase": "failed", "error": str(error)}
+        live = None
     told = live or remembered | silent
     answer = {"accountid": account_id, "status": known.get("status"), "running": child is not None, **told}
     return json_answer(answer)
 
 
 def _live(account_id: str) -> dict[str, Any] | None:
-    """What the running worker says; None where it does not within a moment."""
+    """What the running worker says; None where it does not within a moment. Raises SettingError."""
     try:
         return client().call(account_id, "status", timeout=STATUS_SECONDS, retry=True)[0]
     except (WorkerUnavailable, StorageError, RemoteError):

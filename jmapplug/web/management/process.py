@@ -11,7 +11,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from jmapplug import plugins as plugin_manager
-from jmapplug.errors import SetupError, StorageError
+from jmapplug.errors import SettingError, SetupError, StorageError
 from jmapplug.plugins import Plugins
 from jmapplug.settings import Settings
 from jmapplug.web import request_ids
@@ -85,6 +85,7 @@ ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
     BadBody: _answer(400),
     StorageError: _answer(507),
     WorkerUnavailable: _answer(500),
+    SettingError: _answer(500),
     HTTPException: _http,
     Exception: _unexpected,
 }

@@ -137,3 +137,23 @@ def test_a_worker_that_does_not_answer_is_not_waited_for(service: Proxy, dovecot
 
 def test_the_status_of_no_account_is_not_found(service: Proxy) -> None:
     assert service.management.send("GET", "/api/accounts/nobody/status").status == 404
+
+
+def test_credentials_of_another_key_are_told_in_words_and_not_as_an_internal_error(dovecot: Dovecot) -> None:
+    service = Proxy()
+    try:
+        service.add("alice", dovecot, dovecot.new_user())
+        service.kill()
+        service.environ["JMAP_SECRET_KEY"] = "ab" * 32
+        service.start()
+        words = "the credentials of alice were stored under another key"
+        assert service.management.send("POST", "/api/accounts/alice/sync").json["error"].startswith(words)
+        status = looked_at(service, "alice")
+        assert (status["status"], status["phase"]) == ("error", "failed")
+        assert status["error"].startswith(words)
+        reply = service.management.send("PATCH", "/api/accounts/alice", {"imapPort": dovecot.port})
+        assert reply.status == 500
+        assert reply.json["error"].startswith(words)
+        assert "Traceback" not in service.log
+    finally:
+        service.stop()
