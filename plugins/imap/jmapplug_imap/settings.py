@@ -7,7 +7,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 # Host and login names never hold blanks or control characters: they end up in commands, logs and TLS's SNI.
-_Host = Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[^\s\x00-\x1f\x7f/@]*\Z")]
+# RFC 1035 §2.3.4: labels of 63; a look-up of others is a traceback of gevent's in the log, again at every connection.
+_LABEL = r"[^\s\x00-\x1f\x7f/@.]{1,63}"
+_Host = Annotated[str, msgspec.Meta(max_length=255, pattern=rf"\A(?:{_LABEL}(?:\.{_LABEL})*\.?)?\Z")]
 _Login = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 _Password = Annotated[str, msgspec.Meta(max_length=65536, pattern=r"\A[^\x00\r\n]*\Z")]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
