@@ -119,6 +119,15 @@ def test_the_received_date_is_what_the_client_gave(rig: Rig) -> None:
     assert got["receivedAt"] == "2020-02-03T04:05:06Z"
 
 
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+def test_a_received_date_before_any_clock_is_the_first_that_clocks_know(rig: Rig, at: str) -> None:
+    """Go's zero time among them; never now, and never what a clock without a sign makes of it."""
+    made = rig.call("Email/set", create={"d": draft(rig, receivedAt=at)})["created"]["d"]["id"]
+    brought = one_import(rig, rig.upload(message("Hello")), receivedAt=at)["created"]["i"]["id"]
+    emails = rig.emails()
+    assert {emails[id_]["receivedAt"] for id_ in (made, brought)} == {0}
+
+
 @pytest.mark.parametrize(
     ("more", "properties"),
     [
@@ -424,6 +433,7 @@ def test_arguments_of_an_import_are_checked(rig: Rig) -> None:
         {"fromAccountId": "a2"},
         {"fromAccountId": "a2", "create": []},
         {"fromAccountId": "a2", "create": {}, "onSuccessDestroyOriginal": "yes"},
+        {"fromAccountId": "a2", "create": {}, "onSuccessDestroyOriginal": 1},
         {"fromAccountId": "a2", "create": {}, "ifFromInState": 3},
         {"fromAccountId": "a2", "create": {}, "more": 1},
     ],
