@@ -444,6 +444,13 @@ def test_arguments_of_a_copy_are_checked_and_it_is_never_within_an_account(rig: 
     assert caught.value.type == "invalidArguments"
 
 
+def test_two_patches_for_one_email_are_refused_and_none_is_lost(rig: Rig) -> None:
+    id_ = one_import(rig, rig.upload(message("Hello")))["created"]["i"]["id"]
+    reply = rig.call("Email/set", update={"#i": {"keywords/a": True}, id_: {"keywords/b": True}})
+    assert reply["updated"] is None and reply["notUpdated"][id_]["type"] == "invalidPatch"
+    assert rig.emails()[id_]["keywords"] == {}
+
+
 def test_id_references_reach_across_calls_of_one_request(rig: Rig) -> None:
     """aerc: import, then something with the imported Email."""
     one_import(rig, rig.upload(message("Hello")))
