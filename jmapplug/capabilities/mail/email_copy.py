@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jmapplug.jmap import sets
-from jmapplug.jmap.checks import is_id
+from jmapplug.jmap.checks import is_bool, is_id
 from jmapplug.jmap.errors import MethodError, SetError, invalid_arguments
 from jmapplug.jmap.methods import Args, Call, Reply
 from jmapplug.jmap.sets import Record
@@ -71,7 +71,7 @@ def _parse(call: Call, args: Args) -> _Wanted:
         raise invalid_arguments("A copy to the same account is an Email/set of mailboxIds", "fromAccountId")
     if not isinstance(args.get("create"), dict):
         raise invalid_arguments("create must be an object of creation ids and Emails", "create")
-    if destroys not in (None, True, False):
+    if destroys is not None and not is_bool(destroys):
         raise invalid_arguments("onSuccessDestroyOriginal must be a boolean", "onSuccessDestroyOriginal")
     states = {name: args.get(name) for name in _STATES}
     for name, state in states.items():

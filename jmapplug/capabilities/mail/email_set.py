@@ -74,6 +74,9 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
     """Updates and destroys: planned together, carried out in one go."""
     call = session.call
     updates = {sets.resolved(call, key): patch for key, patch in request.update.items()}
+    # By its id and by "#" and a creation id: one of the two would be lost without a word.
+    named = {key: sets.resolved(call, key) for key in request.update if key.startswith("#")}
+    twice = {id_ for key, id_ in named.items() if id_ != key and id_ in request.update}
     doomed = dict.fromkeys(sets.resolved(call, id_) for id_ in request.destroy)
     known = writing.standing(session.store, [*updates, *doomed]) if updates or doomed else {}
     plans: dict[str, Plan] = {}
@@ -83,6 +86,8 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
         try:
             if id_ in doomed:
                 raise SetError("willDestroy", "The same call destroys it.")
+            if id_ in twice:
+                raise SetError("invalidPatch", "Two patches of the same call are for it.")
             plans[id_] = _update(session, _standing(session, known, id_), given, wishes, wanted)
         except SetError as error:
             outcome.not_updated[id_] = error

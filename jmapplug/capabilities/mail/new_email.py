@@ -66,7 +66,9 @@ def place_of(call: Call, record: Mapping[str, Any]) -> tuple[frozenset[str], fro
     received = record.get("receivedAt")
     if received is not None and not is_utc_date(received):
         raise SetError("invalidProperties", "receivedAt must be a UTCDate", ["receivedAt"])
-    return mailbox_ids, keywords, None if received is None else timestamp(received)
+    # What lies before 1970 comes back from Dovecot as a day of this century: its clock has no sign.
+    at = None if received is None else timestamp(received)
+    return mailbox_ids, keywords, None if at is None else max(at, 0)
 
 
 def compose_all(call: Call, records: Mapping[str, dict[str, Any]], outcome: Outcome) -> dict[str, Draft]:
@@ -122,7 +124,7 @@ def _append(session: WriteSession, mid: int, group: Sequence[_Placed], outcome: 
             one.draft.path,
             one.draft.size,
             session.upstream_flags(one.draft.keywords, mid),
-            one.draft.received_at or now,
+            now if one.draft.received_at is None else one.draft.received_at,
         )
         for one in group
     ]

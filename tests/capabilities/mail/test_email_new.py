@@ -119,6 +119,15 @@ def test_the_received_date_is_what_the_client_gave(rig: Rig) -> None:
     assert got["receivedAt"] == "2020-02-03T04:05:06Z"
 
 
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+def test_a_received_date_before_any_clock_is_the_first_that_clocks_know(rig: Rig, at: str) -> None:
+    """Go's zero time among them; never now, and never what a clock without a sign makes of it."""
+    made = rig.call("Email/set", create={"d": draft(rig, receivedAt=at)})["created"]["d"]["id"]
+    brought = one_import(rig, rig.upload(message("Hello")), receivedAt=at)["created"]["i"]["id"]
+    emails = rig.emails()
+    assert {emails[id_]["receivedAt"] for id_ in (made, brought)} == {0}
+
+
 @pytest.mark.parametrize(
     ("more", "properties"),
     [
@@ -424,6 +433,7 @@ def test_arguments_of_an_import_are_checked(rig: Rig) -> None:
         {"fromAccountId": "a2"},
         {"fromAccountId": "a2", "create": []},
         {"fromAccountId": "a2", "create": {}, "onSuccessDestroyOriginal": "yes"},
+        {"fromAccountId": "a2", "create": {}, "onSuccessDestroyOriginal": 1},
         {"fromAccountId": "a2", "create": {}, "ifFromInState": 3},
         {"fromAccountId": "a2", "create": {}, "more": 1},
     ],
@@ -432,6 +442,13 @@ def test_arguments_of_a_copy_are_checked_and_it_is_never_within_an_account(rig: 
     with pytest.raises(MethodError) as caught:
         rig.call("Email/copy", **args)
     assert caught.value.type == "invalidArguments"
+
+
+def test_two_patches_for_one_email_are_refused_and_none_is_lost(rig: Rig) -> None:
+    id_ = one_import(rig, rig.upload(message("Hello")))["created"]["i"]["id"]
+    reply = rig.call("Email/set", update={"#i": {"keywords/a": True}, id_: {"keywords/b": True}})
+    assert reply["updated"] is None and reply["notUpdated"][id_]["type"] == "invalidPatch"
+    assert rig.emails()[id_]["keywords"] == {}
 
 
 def test_id_references_reach_across_calls_of_one_request(rig: Rig) -> None:
