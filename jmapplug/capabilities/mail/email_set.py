@@ -6,6 +6,7 @@ is read, checked, planned, done upstream in groups, and written down, before the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -74,9 +75,8 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
     """Updates and destroys: planned together, carried out in one go."""
     call = session.call
     updates = {sets.resolved(call, key): patch for key, patch in request.update.items()}
-    # By its id and by "#" and a creation id: one of the two would be lost without a word.
-    named = {key: sets.resolved(call, key) for key in request.update if key.startswith("#")}
-    twice = {id_ for key, id_ in named.items() if id_ != key and id_ in request.update}
+    # By its id and by "#" and a creation id, or by two of these: one of the two would be lost without a word.
+    named = Counter(sets.resolved(call, key) for key in request.update)
     doomed = dict.fromkeys(sets.resolved(call, id_) for id_ in request.destroy)
     known = writing.standing(session.store, [*updates, *doomed]) if updates or doomed else {}
     plans: dict[str, Plan] = {}
@@ -86,7 +86,7 @@ def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> Non
         try:
             if id_ in doomed:
                 raise SetError("willDestroy", "The same call destroys it.")
-            if id_ in twice:
+            if named[id_] > 1:
                 raise SetError("invalidPatch", "Two patches of the same call are for it.")
             plans[id_] = _update(session, _standing(session, known, id_), given, wishes, wanted)
         except SetError as error:
