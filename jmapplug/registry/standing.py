@@ -33,21 +33,18 @@ class Standings:
         ``mark``: that of the account's own password, None where there is none to log in with. ``ends``: unix seconds,
         of the token whose id is ``login``; None where it has no end, or is none. Raises NotFound.
         """
-        accountid, login = str(header.get("accountid")), header.get("login")
+        accountid = str(header.get("accountid"))
 
-        def work(records: Records) -> tuple[list[Row], list[Row]]:
+        def work(records: Records) -> tuple[list[Row], Row | None]:
             own = records.account(accountid)
-            pool = records.pool(own["poolid"]) if own else []
-            asked = pool if login not in (None, "password") else []
-            return pool, [token for row in asked for token in records.tokens(row["accountid"])]
+            return records.pool(own["poolid"]) if own else [], records.token_by_id(str(header.get("login")))
 
-        rows, tokens = self._db.run(work)
+        rows, token = self._db.run(work)
         if not rows:
             raise NotFound("not found")
         rows.sort(key=lambda row: row["accountid"] != accountid)
         infos = [self._shelf.info(row, self._report_of(row)) for row in rows]
-        ends = next((token["expires"] for token in tokens if token["id"] == login), None)
-        return {"accounts": infos, "mark": self._readable_mark(rows[0]), "ends": ends}
+        return {"accounts": infos, "mark": self._readable_mark(rows[0]), "ends": token["expires"] if token else None}
 
     def _mark(self, row: Row) -> str | None:
         """The mark of an account's stored password; None where it has none. Raises SettingError (another key)."""

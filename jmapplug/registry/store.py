@@ -121,11 +121,16 @@ class Records:
         rows = self._query(_VALID, hash=digest, now=int(now))
         return rows[0] if rows else None
 
+    def token_by_id(self, ident: str) -> Row | None:
+        """The token with this id, expired or not."""
+        rows = self._query("SELECT * FROM tokens WHERE id = :id", id=ident)
+        return rows[0] if rows else None
+
     def remove_token(self, ident: str) -> Row | None:
         """The row that was removed."""
-        rows = self._query("SELECT * FROM tokens WHERE id = :id", id=ident)
+        row = self.token_by_id(ident)
         self._tokens.delete(id=ident)
-        return rows[0] if rows else None
+        return row
 
 
 # --- the whole file --------------------------------------------------------------------------------------------------

@@ -74,9 +74,10 @@ def email_set(call: Call, args: Args) -> Reply:
 def _change(session: WriteSession, request: SetRequest, outcome: Outcome) -> None:
     """Updates and destroys: planned together, carried out in one go."""
     call = session.call
-    updates = {sets.resolved(call, key): patch for key, patch in request.update.items()}
+    ids = [sets.resolved(call, key) for key in request.update]
+    updates = dict(zip(ids, request.update.values(), strict=True))
     # By its id and by "#" and a creation id, or by two of these: one of the two would be lost without a word.
-    named = Counter(sets.resolved(call, key) for key in request.update)
+    named = Counter(ids)
     doomed = dict.fromkeys(sets.resolved(call, id_) for id_ in request.destroy)
     known = writing.standing(session.store, [*updates, *doomed]) if updates or doomed else {}
     plans: dict[str, Plan] = {}
